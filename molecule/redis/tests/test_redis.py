@@ -1,0 +1,65 @@
+"""What the applications, and strangers, get from Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+SOCKET = "/run/redis/redis-server.sock"
+CANARIES = ("canary-shop-redis-password", "canary-blog-redis-password")
+
+
+def ask(host: Any, user: str, *command: str, group: str = "redis") -> str:
+    """Send one command as an application would, and return the answer."""
+    words = " ".join(command)
+    login = f"REDISCLI_AUTH=canary-{user}-redis-password redis-cli -s {SOCKET} --user {user} --no-auth-warning {words}"
+    answer = host.run(f"setpriv --reuid=nobody --regid={group} --clear-groups sh -c '{login}'")
+    return str(answer.stdout + answer.stderr).strip()
+
+
+def test_an_application_reads_what_it_wrote(host: Any) -> None:
+    assert ask(host, "shop", "SET", "shop:colour", "green") == "OK"
+    assert ask(host, "shop", "GET", "shop:colour") == "green"
+
+
+@pytest.mark.parametrize("command", ["GET blog:post", "SET blog:post x", "DEL blog:post", "SUBSCRIBE blog:news"])
+def test_an_application_cannot_reach_the_keys_of_another(host: Any, command: str) -> None:
+    assert ask(host, "shop", *command.split()).startswith("NOPERM")
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "CONFIG GET *", "KEYS *", "MONITOR", "ACL LIST", "SHUTDOWN"])
+def test_dangerous_commands_are_off(host: Any, command: str) -> None:
+    assert ask(host, "shop", *command.split()).startswith("NOPERM")
+
+
+def test_without_a_password_nothing_is_answered(host: Any) -> None:
+    answer = host.run(f"redis-cli -s {SOCKET} PING")
+    assert "NOAUTH" in answer.stdout
+
+
+def test_a_stranger_on_the_host_cannot_open_the_socket(host: Any) -> None:
+    assert "Permission denied" in ask(host, "shop", "PING", group="nogroup")
+
+
+def test_no_port_is_open(host: Any) -> None:
+    assert "redis" not in host.check_output("ss -Htlnp")
+
+
+def test_old_keys_make_room_when_the_memory_is_used_up(host: Any) -> None:
+    fill = "EVAL \"for i=1,96 do redis.call('SET','shop:fill:'..i,string.rep('x',1048576)) end return 'full'\" 1 shop:fill:1"
+    answer = host.run(f'REDISCLI_AUTH={CANARIES[0]} redis-cli -s {SOCKET} --user shop --no-auth-warning {fill}')
+    assert answer.stdout.strip() == "full"
+    assert ask(host, "shop", "SET", "shop:after", "1") == "OK"
+    assert int(host.check_output("systemctl show -P MemoryCurrent redis-server || echo 0").replace("[not set]", "0")) < 2**28
+
+
+def test_no_password_is_on_the_disk_or_in_the_journal(host: Any) -> None:
+    for canary in CANARIES:
+        assert host.run(f"grep -rlI -- {canary} /etc /var/lib /var/log /run /tmp /root").stdout == ""
+        assert canary not in host.check_output("journalctl --no-pager")
+
+
+def test_a_restart_brings_it_back_with_the_same_accounts(host: Any) -> None:
+    host.check_output("systemctl restart redis-server")
+    assert ask(host, "blog", "PING") == "PONG"
