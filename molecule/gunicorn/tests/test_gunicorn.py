@@ -1,0 +1,270 @@
+"""What nginx, the applications and strangers get from gunicorn."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+SCENARIO = Path(__file__).parents[1]
+EPHEMERAL = Path(os.environ["EPHEMERAL"])
+SHOP = {"name": "shop", "server": "wsgi", "application": "config.wsgi:application"}
+
+each_app = pytest.mark.parametrize("app", ["shop", "blog"])
+
+
+class Answer(NamedTuple):
+    status: int
+    head: str
+    body: str
+
+
+def curl(app: str, path: str, *options: str) -> str:
+    """The command that asks as nginx does."""
+    words = " ".join(f"'{option}'" for option in options)
+    return (
+        f"curl -sS --max-time 60 --unix-socket /run/gunicorn-{app}.sock -H 'X-Forwarded-Proto: https' {words} "
+        f"http://{app}.example.com{path}"
+    )
+
+
+def ask(host: Any, app: str, path: str, *options: str) -> Answer:
+    text = host.check_output(curl(app, path, "--include", *options)).replace("\r", "")
+    head, _, body = text.partition("\n\n")
+    return Answer(int(head.split()[1]), head, body)
+
+
+def status(host: Any, app: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(ask(host, app, "/status/").body)
+    return answer
+
+
+def unit(host: Any, app: str, key: str) -> str:
+    return str(host.check_output(f"systemctl show --value --property={key} gunicorn-{app}.service"))
+
+
+def play(*options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Run the role again, for one application, with other variables."""
+    command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory"]
+    chosen = json.dumps({"apps": [SHOP], **variables})
+    return subprocess.run(
+        [*command, "--extra-vars", chosen, *options, SCENARIO / "converge.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Put everything back to what the scenario describes."""
+    yield
+    assert "failed=0" in play().stdout
+
+
+# --- who asks ---
+
+
+@each_app
+def test_a_page_answers_and_a_post_writes_a_row(host: Any, app: str) -> None:
+    page = ask(host, app, "/")
+    assert page.status == 200
+    cookie = "; ".join(re.findall(r"(?i)set-cookie: (\w+=\w+)", page.head))
+    token = re.findall(r'csrfmiddlewaretoken" value="(\w+)"', page.body)[0]
+    options = ("-H", f"Cookie: {cookie}", "-H", f"Referer: https://{app}.example.com/")
+    fields = ("-F", f"csrfmiddlewaretoken={token}", "-F", "author=Ada", "-F", f"message=Hello {app}", "-F")
+    sent = ask(host, app, "/", *options, *fields, "attachment=@/etc/hostname;filename=name.txt")
+    assert sent.status == 302
+    page = ask(host, app, "/", "-H", f"Cookie: {cookie}")
+    assert f"Hello {app}" in page.body
+    assert "attachments/" in page.body
+    assert "You have been here 2 times" in page.body
+
+
+def test_each_application_has_its_own_server(host: Any) -> None:
+    assert ask(host, "shop", "/").head.count("Server: gunicorn\n") == 1
+    assert "server: gunicorn/asgi" in ask(host, "blog", "/").head.lower()
+
+
+def test_only_nginx_may_connect(host: Any) -> None:
+    as_user = "setpriv --reuid={0} --regid={0} --init-groups {1}"
+    assert host.run(as_user.format("www-data", curl("shop", "/"))).rc == 0
+    for stranger in ("games", "blog"):
+        refused = host.run(as_user.format(stranger, curl("shop", "/")))
+        assert refused.rc == 7, refused.stdout + refused.stderr
+
+
+def test_headers_of_a_client_change_neither_path_nor_scheme(host: Any) -> None:
+    answer = ask(
+        host, "shop", "/status/", "-H", "SCRIPT_NAME: /status", "-H", "PATH_INFO: /admin/", "-H", "X-Forwarded-Ssl: off"
+    )
+    assert (answer.status, "process" in answer.body) == (200, True)
+
+
+# --- what it may do ---
+
+
+@each_app
+def test_it_writes_to_its_own_places_only(host: Any, app: str) -> None:
+    inside = f"nsenter --mount --target {unit(host, app, 'MainPID')} -- "
+    search = "find / -ignore_readdir_race -path /proc -prune -o ! -type l -writable -prune -print 2>/dev/null"
+    account = f"setpriv --reuid={app} --regid={app} --init-groups "
+    found = {path for path in host.run(inside + account + search).stdout.split() if not host.file(path).is_socket}
+    memory = {"/dev/mqueue", "/dev/shm", "/tmp", "/var/tmp", f"/run/gunicorn-{app}"}
+    devices = {f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero", "ptmx", "pts/ptmx")}
+    assert found - devices - memory == {f"/srv/{app}/data"}
+    # And where the file system is read-only, root could not either.
+    for path in ("/srv/release/x", "/srv/release/.venv/x", "/etc/x", "/run/x"):
+        assert "Read-only" in host.run(f"{inside}touch {path}").stderr
+
+
+@each_app
+def test_the_sandbox_is_tight(host: Any, app: str) -> None:
+    # What remains: the internet (1.0 with IPAddressDeny), and a umask that lets nginx read what is uploaded.
+    verdict = host.check_output(f"systemd-analyze security --no-pager gunicorn-{app}.service | tail -1")
+    assert float(re.findall(r"\d\.\d", verdict)[0]) <= 1.1
+    assert host.run(f"systemd-analyze verify gunicorn-{app}.service 2>&1").stdout == ""
+
+
+def test_no_secret_is_in_sight(host: Any) -> None:
+    host.check_output("test $(stat -c %a%U /etc/django/shop.env) = 600root")
+    for place in (
+        "systemctl show 'gunicorn-*'",
+        "systemctl cat 'gunicorn-*'",
+        "journalctl",
+        "cat /proc/[0-9]*/cmdline",
+        "cat /etc/gunicorn-*",
+    ):
+        assert host.run(f"{place} 2>/dev/null | grep -a 'canary-[s]hop'").rc == 1, place
+    environment = f"/proc/{status(host, 'shop')['process']}/environ"
+    host.check_output(f"grep -aq canary-shop {environment}")
+    assert "denied" in host.run(f"setpriv --reuid=blog --regid=blog --clear-groups cat {environment}").stderr
+
+
+# --- what happens to it ---
+
+
+@each_app
+def test_a_request_in_flight_survives_a_restart(host: Any, app: str) -> None:
+    master = unit(host, app, "MainPID")
+    answer = host.check_output(f"{curl(app, '/slow/3/')} & sleep 1; systemctl restart gunicorn-{app}; wait")
+    assert answer.startswith("slept 3 s")
+    assert unit(host, app, "MainPID") != master
+
+
+def under_load(host: Any, app: str, event: str) -> list[str]:
+    """Ask with four clients, for a second before and after the event; return what each request got."""
+    request = curl(app, "/status/", "-o", "/dev/null", "-w", r"%{http_code}\n")
+    client = f"while [ -e /tmp/load ]; do {request} 2>&1; done"
+    clients = " ".join(f"{{ {client}; }} &" for _ in range(4))
+    text = host.check_output(f"touch /tmp/load; {clients} sleep 1; {event}; sleep 1; rm /tmp/load; wait")
+    return str(text).splitlines()
+
+
+@each_app
+def test_a_restart_loses_no_request(host: Any, app: str) -> None:
+    answers = under_load(host, app, f"systemctl restart gunicorn-{app}; sleep 1; systemctl restart gunicorn-{app}")
+    assert len(answers) > 50
+    assert set(answers) == {"200"}
+
+
+@each_app
+def test_a_killed_process_is_replaced(host: Any, app: str) -> None:
+    victims = host.check_output(f"pgrep --parent {unit(host, app, 'MainPID')}").split()
+    host.check_output(f"kill -9 {' '.join(victims)}")
+    assert str(status(host, app)["process"]) not in victims
+
+
+@each_app
+def test_requests_wait_while_a_killed_gunicorn_is_started_again(host: Any, app: str) -> None:
+    master = unit(host, app, "MainPID")
+    host.check_output(f"kill -9 {master}")
+    assert ask(host, app, "/").status == 200
+    assert unit(host, app, "MainPID") != master
+
+
+@each_app
+def test_an_error_of_the_application_is_in_the_journal(host: Any, app: str) -> None:
+    database = f"sqlite3.connect('/srv/{app}/data/db.sqlite3')"
+    change = f"python3 -c \"import sqlite3; {database}.execute('{{}}')\""
+    host.check_output(change.format("ALTER TABLE guestbook_entry RENAME TO away"))
+    try:
+        assert ask(host, app, "/").status == 500
+    finally:
+        host.check_output(change.format("ALTER TABLE away RENAME TO guestbook_entry"))
+    log = host.check_output(f"journalctl --unit=gunicorn-{app} --lines=200 --no-pager")
+    assert "Traceback" in log
+    assert "no such table: guestbook_entry" in log
+    assert f"canary-{app}" not in log
+
+
+def test_a_broken_application_fails_the_play_and_traffic_waits_for_the_repair(host: Any) -> None:
+    broken = play(apps=[{**SHOP, "application": "config.nowhere:application"}])
+    assert "failed=1" in broken.stdout
+    text = " ".join((broken.stdout + broken.stderr).split())
+    assert "shop (config.nowhere:application) does not answer." in text
+    assert "ModuleNotFoundError: No module named 'config.nowhere'" in text
+    assert "canary" not in broken.stdout + broken.stderr
+
+    host.check_output(f"({curl('shop', '/', '-o', '/tmp/waited', '-w', '%{http_code}')} >/tmp/code 2>&1 &) ; sleep 1")
+    time.sleep(5)  # long enough for systemd to give up, if it were allowed to
+    again = play(apps=[{**SHOP, "application": "config.nowhere:application"}], gunicorn_start_timeout=5)
+    assert "failed=1" in again.stdout, "a second run must not be taken in"
+    assert "failed=0" in play().stdout
+    host.check_output("timeout 10 sh -c 'until grep -q 200 /tmp/code; do sleep 0.2; done'")
+
+
+# --- what an operator sees ---
+
+
+def test_drift_is_named_and_repaired_and_an_interrupted_run_is_finished(host: Any) -> None:
+    host.check_output(
+        "systemctl stop gunicorn-shop.socket gunicorn-shop.service; systemctl disable gunicorn-shop.socket"
+    )
+    check = play("--check", "--diff")
+    assert "failed=0" in check.stdout
+    assert "changed=0" not in check.stdout
+    assert "failed=0" in play().stdout
+    assert ask(host, "shop", "/").status == 200
+    host.check_output("systemctl is-enabled gunicorn-shop.socket gunicorn-shop.service")
+
+    # As a deployment does, and then dies.
+    master = unit(host, "shop", "MainPID")
+    host.check_output("ln -sfn /srv/release /srv/shop/current")
+    assert "RUNNING HANDLER [groundwork.django.gunicorn : Restart shop]" in play().stdout
+    assert unit(host, "shop", "MainPID") != master
+    assert "changed=0" in play().stdout
+
+
+def test_another_group_gets_the_socket(host: Any, restored: None) -> None:
+    del restored
+    assert "failed=0" in play(gunicorn_socket_group="users").stdout
+    assert host.file("/run/gunicorn-shop.sock").group == "users"
+    assert ask(host, "shop", "/").status == 200
+    assert "changed=0" in play(gunicorn_socket_group="users").stdout
+
+
+def test_mistakes_are_named_before_the_server_is_touched() -> None:
+    wrong: dict[str, Any] = {
+        "gunicorn_name": "Shop",
+        "gunicorn_application": "config.wsgi",
+        "gunicorn_timeout": 0,
+        "gunicorn_watched_paths": ["/srv/my shop"],
+    }
+    run = play(**wrong)
+    text = " ".join((run.stdout + run.stderr).split())
+    assert "changed=0" in text
+    for mistake in (
+        "gunicorn_name (Shop)",
+        "gunicorn_application (config.wsgi)",
+        "gunicorn_timeout (0)",
+        "/srv/my shop",
+    ):
+        assert mistake in text
