@@ -43,6 +43,12 @@ def test_the_role_of_the_pool_lets_nobody_in(host: Any) -> None:
     assert host.run(as_client(psql("pgbouncer", "SELECT 1", password="x", database="shop"))).rc != 0
 
 
+def test_the_console_is_closed_to_an_application_and_survives_the_attempt(host: Any) -> None:
+    before = pid(host)
+    assert host.run(as_client(psql("shop", "SHOW POOLS", database="pgbouncer"))).rc != 0
+    assert pid(host) == before
+
+
 def test_a_stranger_on_the_host_cannot_open_the_socket(host: Any) -> None:
     answer = host.run(as_client(psql("shop", "SELECT 1"), group="nogroup"))
     assert "Permission denied" in answer.stderr

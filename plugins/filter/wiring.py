@@ -1,0 +1,43 @@
+# Copyright: the groundwork.django authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The filters of the playbooks: from `django_apps` to what each role is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils import _apps, _wiring
+
+
+def wired(apps: dict[str, Any], secrets: Mapping[str, Any], host: Mapping[str, int]) -> dict[str, Any]:
+    """Return the variables of all roles, for apps that app_problems found nothing wrong with."""
+    try:
+        return _wiring.wired(_apps.checked(apps), dict(secrets), host)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def role_options(role: str) -> dict[str, Any]:
+    """Return the options that the specification of a role of this collection names."""
+    specification = Path(__file__).parents[2] / "roles" / role / "meta" / "argument_specs.yml"
+    options: dict[str, Any] = yaml.safe_load(specification.read_text())["argument_specs"]["main"].get("options", {})
+    return options
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "app_problems": _wiring.problems,
+            "complete_secrets": _wiring.complete_secrets,
+            "lacks_secrets": _wiring.lacks_secrets,
+            "misspelt_variables": _wiring.misspelt,
+            "repository_problems": _wiring.unreadable,
+            "role_options": role_options,
+            "split_problems": _wiring.split,
+            "wired": wired,
+        }

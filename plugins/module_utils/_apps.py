@@ -1,0 +1,306 @@
+# Copyright: the groundwork.django authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The description of the apps, `django_apps`: what it may say, and what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+App = dict[str, Any]
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})+\Z")
+DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+SETTINGS = re.compile(rf"{DOTTED}\Z")
+APPLICATION = re.compile(rf"{DOTTED}:[A-Za-z_]\w*\Z")
+VARIABLE = re.compile(r"[A-Za-z_]\w*\Z")
+GIT_URL = re.compile(r"([a-z][a-z+]*://|[\w.-]+@[\w.-]+:)")
+
+# An app's name is also the name of an account, a database role and a Redis user.
+RESERVED = frozenset(
+    "root daemon bin sys sync games man lp mail news uucp proxy backup list irc nobody messagebus sshd "
+    "postgres pgbouncer redis nginx default public none template0 template1 replication".split()
+)
+
+# In the format of an argument specification, plus the prose for the README, which is generated from this.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "domains": {
+        "type": "list",
+        "elements": "str",
+        "required": True,
+        "description": "Host names of the site, in lower case. The first is the canonical one.",
+    },
+    "source": {
+        "type": "str",
+        "required": True,
+        "description": "URL of a git repository, or a directory on the control node.",
+    },
+    "version": {
+        "type": "str",
+        "description": "Branch, tag or commit. Required for a git repository.",
+    },
+    "application": {
+        "type": "str",
+        "required": True,
+        "description": "The WSGI or ASGI callable, such as `config.wsgi:application`.",
+    },
+    "settings": {
+        "type": "str",
+        "required": True,
+        "description": "The settings module, such as `config.settings.production`.",
+    },
+    "server": {
+        "type": "str",
+        "choices": ["wsgi", "asgi"],
+        "description": "Kind of `application`. Default: `asgi` where its module is called `asgi`, else `wsgi`.",
+    },
+    "directory": {
+        "type": "str",
+        "default": ".",
+        "description": "Folder inside the source that holds `manage.py`.",
+    },
+    "requirements": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Requirement files. Default: the first of `uv.lock`, `requirements.txt`, `pyproject.toml`.",
+    },
+    "packages": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "More packages from PyPI, besides gunicorn, psycopg and django-redis.",
+    },
+    "apt_packages": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Debian packages that the app needs at run time or to be built.",
+    },
+    "build_commands": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Commands to run in a new release before its static files are collected.",
+    },
+    "env": {
+        "type": "dict",
+        "default": {},
+        "description": "More environment variables. They win over the generated ones.",
+    },
+    "env_from": {
+        "type": "dict",
+        "default": {},
+        "description": "Other names for generated variables: `{MY_DB_URL: DATABASE_URL}`.",
+    },
+    "settings_overlay": {
+        "type": "bool",
+        "default": True,
+        "description": "Correct settings that are unfit for production, in a generated module on top of `settings`.",
+    },
+    "settings_overrides": {
+        "type": "dict",
+        "default": {},
+        "description": "Settings to replace, whatever the project says. Needs `settings_overlay`.",
+    },
+    "schedules": {
+        "type": "list",
+        "elements": "dict",
+        "default": [{"name": "clearsessions", "command": "clearsessions", "on_calendar": "daily"}],
+        "description": "Management commands to run on a schedule.",
+        "options": {
+            "name": {"type": "str", "required": True, "description": "Name of the schedule and its unit."},
+            "command": {"type": "str", "required": True, "description": "The management command with its arguments."},
+            "on_calendar": {"type": "str", "required": True, "description": "When, in systemd's notation."},
+        },
+    },
+    "workers": {
+        "type": "int",
+        "description": "gunicorn processes. Default: from the processors and memory of the host, shared by its apps.",
+    },
+    "threads": {"type": "int", "default": 4, "description": "Threads in each process (WSGI only)."},
+    "timeout": {"type": "int", "default": 30, "description": "Seconds after which a stuck worker is replaced."},
+    "max_body_size": {"type": "str", "default": "25m", "description": "Largest request body, in nginx' notation."},
+    "static_url": {"type": "str", "default": "/static/", "description": "Path of the static files."},
+    "media_url": {"type": "str", "default": "/media/", "description": "Path of the uploads."},
+    "certificate": {
+        "type": "dict",
+        "default": {"mode": "selfsigned"},
+        "description": "Where the certificate comes from.",
+        "options": {
+            "mode": {
+                "type": "str",
+                "choices": ["selfsigned", "files"],
+                "default": "selfsigned",
+                "description": "`selfsigned`, or `files` on the control node.",
+            },
+            "certificate": {"type": "str", "description": "With `files`: the PEM file, with its chain."},
+            "key": {"type": "str", "description": "With `files`: the PEM file of its key; may be vaulted."},
+        },
+    },
+    "hsts_seconds": {
+        "type": "int",
+        "default": 3600,
+        "description": "How long browsers insist on HTTPS. Starts low; raise it once everything works. 0 is off.",
+    },
+    "database_extensions": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "PostgreSQL extensions that only a superuser may create.",
+    },
+    "redis_prefix": {
+        "type": "str",
+        "description": "What the app's keys begin with. Default: its name and a colon. Empty: anything.",
+    },
+    "keep_releases": {"type": "int", "default": 5, "description": "How many releases stay on the host."},
+}
+
+
+def is_git(source: str) -> bool:
+    return GIT_URL.match(source) is not None
+
+
+def checked(apps: dict[str, Any]) -> dict[str, App]:
+    """Return the apps with all defaults filled in, or raise ValueError with every problem there is."""
+    problems: list[str] = []
+    complete: dict[str, App] = {}
+    if not isinstance(apps, dict) or not apps:
+        raise ValueError("django_apps must be a dictionary with a key for each app")
+    for name, app in plain(apps).items():
+        if not isinstance(app, dict):
+            problems.append(f"django_apps.{name}: must be a dictionary, not {app!r}")
+            continue
+        result = ArgumentSpecValidator(_spec_only(OPTIONS)).validate(_given(app))
+        unknown = _unknown_keys(name, app, OPTIONS)
+        problems += unknown or [f"django_apps.{name}: {text}" for text in result.error_messages]
+        problems += _name_problems(name)
+        if not unknown and not result.error_messages:
+            complete[name] = result.validated_parameters
+            problems += [f"django_apps.{name}.{text}" for text in _app_problems(complete[name])]
+    problems += _shared_domains(complete)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return complete
+
+
+def plain(value: Any) -> Any:
+    """Copy what came out of a template, which carries the whole template engine along, into ordinary containers."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def _given(app: App) -> App:
+    """What the user really gave: an empty value in YAML is no value."""
+    return {key: value for key, value in app.items() if value is not None}
+
+
+def _spec_only(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    spec = {}
+    for key, option in options.items():
+        spec[key] = {word: value for word, value in option.items() if word != "description"}
+        if "options" in option:
+            spec[key]["options"] = _spec_only(option["options"])
+    return spec
+
+
+def _unknown_keys(where: str, given: App, options: dict[str, dict[str, Any]]) -> list[str]:
+    problems = []
+    for key in given:
+        if key in options:
+            continue
+        close = difflib.get_close_matches(str(key), options, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"allowed are: {', '.join(options)}"
+        problems.append(f"django_apps.{where}: unknown key {key!r}; {hint}")
+    return problems
+
+
+def _name_problems(name: str) -> list[str]:
+    if not NAME.match(str(name)):
+        rule = "a lower-case letter, then up to 30 lower-case letters, digits or _"
+        return [f"django_apps.{name}: {name!r} cannot be the name of an account and a database; use {rule}"]
+    if name in RESERVED:
+        return [f"django_apps.{name}: the name {name!r} belongs to the system; choose another"]
+    return []
+
+
+def _app_problems(app: App) -> list[str]:
+    problems = []
+    if not app["domains"]:
+        problems.append("domains: give at least one host name")
+    problems += [
+        f"domains: {domain!r} is no host name; use lower case without scheme or port, such as shop.example.com"
+        for domain in app["domains"]
+        if not DOMAIN.match(domain)
+    ]
+    if not APPLICATION.match(app["application"]):
+        problems.append(f"application: {app['application']!r} must look like config.wsgi:application")
+    if not SETTINGS.match(app["settings"]):
+        problems.append(
+            f"settings: {app['settings']!r} must be a dotted module name such as config.settings.production"
+        )
+    if app["settings_overrides"] and not app["settings_overlay"]:
+        problems.append("settings_overrides: has no effect while settings_overlay is false")
+    problems += [
+        f"{key}: must be at least 1, not {app[key]}"
+        for key in ("workers", "threads", "timeout", "keep_releases")
+        if app[key] is not None and app[key] < 1
+    ]
+    problems += [f"{key}: must begin and end with /" for key in ("static_url", "media_url") if not _is_path(app[key])]
+    problems += [
+        f"{key}: {name!r} cannot be the name of an environment variable"
+        for key in ("env", "env_from")
+        for name in app[key]
+        if not VARIABLE.match(str(name))
+    ]
+    return problems + _source_problems(app) + _certificate_problems(app["certificate"])
+
+
+def _is_path(url: str) -> bool:
+    return re.match(r"/([\w.-]+/)+\Z", url) is not None
+
+
+def _source_problems(app: App) -> list[str]:
+    if is_git(app["source"]):
+        return (
+            [] if app["version"] else ["version: is required when source is a git repository; name a tag or a commit"]
+        )
+    source = Path(app["source"]).expanduser()
+    if not source.is_dir():
+        return [f"source: {app['source']!r} is neither a directory on the control node nor the URL of a git repository"]
+    if not (source / app["directory"] / "manage.py").is_file():
+        return [f"directory: there is no manage.py in {source / app['directory']}; name the folder that holds it"]
+    return []
+
+
+def _certificate_problems(certificate: dict[str, Any]) -> list[str]:
+    given = [key for key in ("certificate", "key") if certificate.get(key)]
+    if certificate.get("mode", "selfsigned") == "selfsigned":
+        return [f"certificate.{key}: needs certificate.mode: files" for key in given]
+    missing = [key for key in ("certificate", "key") if key not in given]
+    problems = [f"certificate.{key}: is required with certificate.mode: files" for key in missing]
+    return problems + [
+        f"certificate.{key}: there is no file {certificate[key]!r} on the control node"
+        for key in given
+        if not Path(certificate[key]).expanduser().is_file()
+    ]
+
+
+def _shared_domains(apps: dict[str, App]) -> list[str]:
+    owners: dict[str, str] = {}
+    problems = []
+    for name, app in apps.items():
+        for domain in app["domains"]:
+            if domain in owners:
+                problems.append(f"django_apps.{name}.domains: {domain} is already a domain of {owners[domain]}")
+            owners[domain] = name
+    return problems

@@ -1,0 +1,242 @@
+# Copyright: the groundwork.django authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From the description of the apps to what each role is told. Roles know nothing of each other; this module does."""
+
+from __future__ import annotations
+
+import difflib
+import secrets as randomness
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from ._apps import App, checked, plain
+
+POSTGRES_SOCKETS = "/run/postgresql"
+POOLER_SOCKETS = "/run/pgbouncer"
+REDIS_SOCKET = "/run/redis/redis-server.sock"
+STATE = "/srv"
+
+# What an app needs that its own requirements may not name: server, database driver, cache.
+PACKAGES = {"gunicorn": "gunicorn>=26.1", "psycopg": "psycopg[binary]", "django-redis": "django-redis"}
+
+# Connections that no pool may use: PostgreSQL's own reserve, backups, migrations, an operator at 3 a.m.
+UNPOOLED_CONNECTIONS = 20
+# A Django process with its libraries takes 100 to 250 MB; all processes together get half of the memory.
+WORKER_MEGABYTES = 200
+
+Secrets = dict[str, Any]
+
+
+def complete_secrets(given: Mapping[str, Any], names: list[str]) -> Secrets:
+    """Return the given secrets and, where one is missing, a new random one."""
+    given = plain(given)
+    apps = given.get("apps") or {}
+    return {
+        "backups_encryption_key": given.get("backups_encryption_key") or randomness.token_urlsafe(48),
+        "apps": {**apps, **{name: _app_secrets(apps.get(name) or {}) for name in names}},
+    }
+
+
+def lacks_secrets(given: Mapping[str, Any], names: list[str]) -> bool:
+    return complete_secrets(given, names) != plain(given)
+
+
+def _app_secrets(given: Mapping[str, Any]) -> Secrets:
+    new = {
+        "secret_key": randomness.token_urlsafe(64),
+        "database_password": randomness.token_urlsafe(32),
+        "redis_password": randomness.token_urlsafe(32),
+    }
+    return {**new, **given}
+
+
+def workers(cpus: int, memory_mb: int, apps: int) -> int:
+    """Processes for each app: gunicorn's 2 x cores + 1, at least 2, within an equal share of half the memory."""
+    fit = memory_mb // 2 // WORKER_MEGABYTES // apps
+    return max(2, min(2 * cpus + 1, fit))
+
+
+def pool_size(max_connections: int, apps: int, threads: int) -> int:
+    """Server connections for each app: an equal share, but never more than it has threads to use them."""
+    share = (max_connections - UNPOOLED_CONNECTIONS) // apps
+    return max(1, min(share, threads))
+
+
+def wired(apps: dict[str, App], secrets: Secrets, host: Mapping[str, int]) -> dict[str, Any]:
+    """Return what each role is told for the checked `apps` on a host with `cpus`, `memory_mb`, `max_connections`."""
+    complete = [_wired_app(name, app, secrets["apps"][name], host, len(apps)) for name, app in apps.items()]
+    return {
+        "apps": complete,
+        "postgres_databases": [
+            {"name": app["name"], "owner": app["name"], "extensions": app["database_extensions"]} for app in complete
+        ],
+        "postgres_roles": [{"name": name, "password": secrets["apps"][name]["database_password"]} for name in apps],
+        "pgbouncer_databases": [
+            {"name": app["name"], "host": POSTGRES_SOCKETS, "pool_size": app["pool_size"]} for app in complete
+        ],
+        "redis_users": [
+            {
+                "name": app["name"],
+                "password": secrets["apps"][app["name"]]["redis_password"],
+                "key_prefix": app["redis_prefix"],
+            }
+            for app in complete
+        ],
+        "nginx_tls_sites": [_site(app) for app in complete],
+        "backups_media": [{"name": app["name"], "path": app["media_root"]} for app in complete],
+        "backups_encryption_key": secrets["backups_encryption_key"],
+    }
+
+
+def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], apps: int) -> App:
+    count = app["workers"] or workers(host["cpus"], host["memory_mb"], apps)
+    prefix = f"{name}:" if app["redis_prefix"] is None else app["redis_prefix"]
+    server = app["server"] or ("asgi" if app["application"].partition(":")[0].split(".")[-1] == "asgi" else "wsgi")
+    complete = {
+        **app,
+        "name": name,
+        "server": server,
+        "workers": count,
+        "pool_size": pool_size(host["max_connections"], apps, count * app["threads"]),
+        "redis_prefix": prefix,
+        "packages": _packages(app["packages"]),
+        "socket": f"/run/gunicorn-{name}.sock",
+        "root": f"{STATE}/{name}",
+        "media_root": f"{STATE}/{name}/media",
+        "static_root": f"{STATE}/{name}/static",
+        "environment_file": f"/etc/django/{name}.env",
+        "url": f"https://{app['domains'][0]}/",
+    }
+    complete["environment"] = environment(complete, secrets)
+    complete["migrate_environment"] = migrate_environment(complete, secrets)
+    return complete
+
+
+def _packages(asked: list[str]) -> list[str]:
+    """Add what is always needed, unless the app asks for a version of its own."""
+    named = {_project(requirement) for requirement in asked}
+    return [*asked, *(requirement for project, requirement in PACKAGES.items() if project not in named)]
+
+
+def _project(requirement: str) -> str:
+    name = requirement
+    for end in "[<>=!~; @":
+        name = name.split(end)[0]
+    return name.strip().lower().replace("_", "-")
+
+
+def environment(app: App, secrets: Secrets) -> dict[str, str]:
+    """The names that Django projects in the wild read, so that most need no word about them."""
+    key, hosts = secrets["secret_key"], ",".join(app["domains"])
+    socket = f"{app['name']}:{quote(secrets['redis_password'], safe='')}@{REDIS_SOCKET}"
+    generated = {
+        "SECRET_KEY": key,
+        "DJANGO_SECRET_KEY": key,
+        "SECRET_KEY_FALLBACKS": ",".join(secrets.get("secret_key_fallbacks", [])),
+        # "0" is false for every parser of booleans that the usual libraries have, and an integer too.
+        "DEBUG": "0",
+        "DJANGO_DEBUG": "0",
+        "ALLOWED_HOSTS": hosts,
+        "DJANGO_ALLOWED_HOSTS": hosts,
+        "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{domain}" for domain in app["domains"]),
+        "DJANGO_SERVER": app["server"],
+        # Under ASGI a kept connection belongs to a thread that may never come back.
+        "CONN_MAX_AGE": "0" if app["server"] == "asgi" else "60",
+        "SECURE_HSTS_SECONDS": str(app["hsts_seconds"]),
+        "STATIC_URL": app["static_url"],
+        "MEDIA_URL": app["media_url"],
+        # django-redis and redis-py read the first form, django-environ's cache() the second.
+        "REDIS_URL": f"unix://{socket}",
+        "CACHE_URL": f"redis://{socket}",
+        "CACHE_KEY_PREFIX": app["redis_prefix"].rstrip(":"),
+        **database(app["name"], secrets["database_password"], POOLER_SOCKETS, 6432),
+    }
+    return {**generated, **_aliases(app, generated), **{key: str(value) for key, value in app["env"].items()}}
+
+
+def migrate_environment(app: App, secrets: Secrets) -> dict[str, str]:
+    """Straight to PostgreSQL, and quick to give up: behind a migration that waits for a lock, everybody waits."""
+    direct = database(app["name"], secrets["database_password"], POSTGRES_SOCKETS, 5432)
+    return {**direct, **_aliases(app, direct), "PGOPTIONS": "-c lock_timeout=2s -c statement_timeout=0"}
+
+
+def _aliases(app: App, generated: Mapping[str, str]) -> dict[str, str]:
+    return {theirs: generated[ours] for theirs, ours in app["env_from"].items() if ours in generated}
+
+
+def database(name: str, password: str, host: str, port: int) -> dict[str, str]:
+    parts = {"NAME": name, "USER": name, "PASSWORD": password, "HOST": host, "PORT": str(port)}
+    # A socket as ?host= is understood by libpq, dj-database-url and django-environ alike; one as a quoted host is not.
+    url = f"postgres://{name}:{quote(password, safe='')}@:{port}/{name}?host={host}"
+    return {
+        "DATABASE_URL": url,
+        **{f"DB_{key}": value for key, value in parts.items()},
+        **{f"POSTGRES_{'DB' if key == 'NAME' else key}": value for key, value in parts.items()},
+    }
+
+
+def problems(apps: dict[str, Any]) -> list[str]:
+    """Say everything that is wrong with the description of the apps; nothing is wrong with an empty list."""
+    try:
+        complete = checked(apps)
+    except ValueError as error:
+        return str(error).splitlines()
+    secrets = complete_secrets({}, list(complete))
+    host = {"cpus": 1, "memory_mb": 1024, "max_connections": 100}
+    generated = {key for app in wired(complete, secrets, host)["apps"] for key in app["environment"]}
+    there_are = ", ".join(sorted(generated))
+    return [
+        f"django_apps.{name}.env_from: {ours!r} is not a generated variable; there are: {there_are}"
+        for name, app in complete.items()
+        for ours in app["env_from"].values()
+        if ours not in generated
+    ]
+
+
+def split(groups: Mapping[str, list[str]]) -> list[str]:
+    """Say which groups of the inventory put an app's services on different hosts, which this version cannot connect."""
+    everywhere = sorted(groups.get("app", groups["all"]))
+    return [
+        f"group {group}: has {', '.join(groups[group]) or 'no host'}, the apps are on {', '.join(everywhere)}; "
+        "this version runs all services of an app on one host, so give the groups the same hosts or leave them out"
+        for group in ("postgres", "redis", "web", "backup")
+        if group in groups and sorted(groups[group]) != everywhere
+    ]
+
+
+def unreadable(lookups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Turn failed `git ls-remote` results into words."""
+    return [
+        f"django_apps.{lookup['app']['key']}.source: git cannot read {lookup['app']['value']['source']}: "
+        + (lookup["stderr"].strip().splitlines() or ["no answer"])[-1]
+        for lookup in lookups
+        if lookup["rc"] != 0
+    ]
+
+
+def misspelt(names: list[str], specifications: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Find variables that look like a role's own but are not: the specification of a role cannot see them."""
+    known = {option: role for role, options in specifications.items() for option in options}
+    found = []
+    for name in sorted(set(names) - set(known)):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if close:
+            found.append(f"{name}: the role {known[close[0]]} has no such variable; did you mean {close[0]}?")
+    return found
+
+
+def _site(app: App) -> dict[str, Any]:
+    return {
+        "name": app["name"],
+        "domains": app["domains"],
+        "upstream": app["socket"],
+        "static_url": app["static_url"],
+        "static_root": app["static_root"],
+        "media_url": app["media_url"],
+        "media_root": app["media_root"],
+        "max_body_size": app["max_body_size"],
+        "timeout": app["timeout"],
+        "certificate": {key: value for key, value in app["certificate"].items() if value is not None},
+        "hsts_seconds": app["hsts_seconds"],
+    }
