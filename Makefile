@@ -1,0 +1,59 @@
+# What a developer does here; CONTRIBUTING.md tells more.
+
+SHELL := /bin/sh
+SCENARIO ?= default
+
+# Shims of version managers stand before the real programs and break what Ansible starts; the tests need neither.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help test lint unit sanity docs docs-check molecule demo demo-clean bench clean
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+test: lint unit docs-check sanity ## Everything, as in CI
+	.venv/bin/python tests/scenarios.py
+
+lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy plugins molecule/shared tests
+	.venv/bin/yamllint --strict .
+	.venv/bin/ansible-lint
+
+unit: .cache/ready ## Tests that need no host
+	.venv/bin/pytest tests/unit
+
+sanity: .cache/ready ## ansible-test sanity, on a clone
+	tests/sanity.sh
+
+docs: .cache/ready ## Generate the tables of the READMEs from the specifications
+	.venv/bin/python tests/docs.py
+
+docs-check: .cache/ready
+	.venv/bin/python tests/docs.py --check
+
+molecule: .cache/ready ## One scenario: make molecule SCENARIO=redis
+	.venv/bin/python tests/scenarios.py $(SCENARIO)
+
+demo: .cache/ready ## A test host with the demo site on it
+	.venv/bin/python tests/demo.py up
+
+demo-clean: ## Remove it
+	.venv/bin/python tests/demo.py down
+
+bench: .cache/ready ## How long a converge takes, as ratios
+	.venv/bin/python tests/bench.py
+
+clean: demo-clean ## Remove everything that was made here
+	rm -rf .cache .venv .ansible
+
+.cache/ready: tests/requirements.txt tests/setup.sh
+	tests/setup.sh .venv tests/requirements.txt
+	mkdir -p .cache/collections/ansible_collections/groundwork
+	ln -sfn ../../../.. .cache/collections/ansible_collections/groundwork/django
+	touch $@

@@ -1,0 +1,262 @@
+"""What visitors, neighbours and strangers get from a server that site.yml converged."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
+
+from browser import Browser  # shared by the scenarios, not installed
+
+GUESTBOOK = "guestbook.test"
+# How much longer an operation may take without the cache, and how many a page of the demo needs at the most.
+CACHE_PENALTY, CACHE_OPERATIONS = 0.5, 6
+
+
+def variables(host: Any) -> dict[str, Any]:
+    return dict(host.ansible.get_variables())
+
+
+def visitor(host: Any, app: str, domain: str) -> Browser:
+    certificate = host.check_output(f"cat /etc/nginx/tls/{app}.crt")
+    return Browser(domain, variables(host)["ansible_host"], certificate)
+
+
+@pytest.fixture
+def guest(host: Any) -> Browser:
+    return visitor(host, "guestbook", GUESTBOOK)
+
+
+def wait_for_page(guest: Browser, seconds: float) -> float:
+    started = time.monotonic()
+    while guest.get("/").status != 200:
+        assert time.monotonic() - started < seconds, "the site did not come back by itself"
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def visits(guest: Browser) -> int:
+    found = re.search(r"You have been here (\d+) time", guest.get("/").text)
+    assert found
+    return int(found.group(1))
+
+
+def sign(guest: Browser, **upload: Any) -> str:
+    message = f"message {secrets.token_hex(8)}"
+    answer = guest.post("/", {"author": "Ada", "message": message}, **upload)
+    assert answer.status == 302, answer.text[:2000]
+    return message
+
+
+def log_in(host: Any, guest: Browser) -> None:
+    account = """\
+from django.contrib.auth import get_user_model
+ada, _ = get_user_model().objects.get_or_create(username="ada", is_staff=True, is_superuser=True)
+ada.set_password("visitor-password")
+ada.save()
+"""
+    host.check_output(f"guestbook-manage shell <<'END'\n{account}END")
+    answer = guest.post("/admin/login/?next=/admin/", {"username": "ada", "password": "visitor-password"})
+    assert answer.status == 302
+
+
+def test_every_app_answers_over_https(host: Any) -> None:
+    for name, app in variables(host)["django_apps"].items():
+        answer = visitor(host, name, app["domains"][0]).get("/")
+        assert answer.status == 200, f"{name}: {answer.text[:2000]}"
+
+
+def test_plain_http_leads_to_https(host: Any) -> None:
+    with socket.create_connection((variables(host)["ansible_host"], 80), timeout=5) as connection:
+        connection.sendall(f"GET /a?b=c HTTP/1.1\r\nHost: {GUESTBOOK}\r\n\r\n".encode())
+        head = connection.recv(4096).decode()
+    assert f"Location: https://{GUESTBOOK}/a?b=c" in head
+
+
+def test_an_unknown_host_gets_no_answer(host: Any) -> None:
+    address = variables(host)["ansible_host"]
+    with socket.create_connection((address, 80), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: stranger.test\r\n\r\n")
+        assert connection.recv(4096) == b""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((address, 443), timeout=5) as connection, pytest.raises(ssl.SSLError):
+        anybody.wrap_socket(connection, server_hostname="stranger.test")
+
+
+def test_a_post_writes_a_row_through_the_pool(guest: Browser) -> None:
+    status = guest.get("/status/").text
+    assert '"database": "postgresql"' in status
+    assert "/run/pgbouncer" in status
+    assert sign(guest) in guest.get("/").text
+
+
+def test_no_part_of_the_site_runs_in_debug_mode(guest: Browser) -> None:
+    assert '"debug": false' in guest.get("/status/").text
+    assert "Traceback" not in guest.get("/no/such/page").text
+
+
+def test_a_session_survives_a_restart_of_the_app(host: Any, guest: Browser) -> None:
+    assert [visits(guest), visits(guest)] == [1, 2]
+    host.check_output("systemctl restart gunicorn-guestbook.service")
+    assert visits(guest) == 3
+
+
+def test_cookies_are_for_https_only(guest: Browser) -> None:
+    cookies = guest.get("/").headers.get_all("Set-Cookie")
+    assert cookies
+    assert all("Secure" in cookie and "SameSite" in cookie for cookie in cookies)
+
+
+def test_static_files_have_hashed_names_and_are_kept_for_good(guest: Browser) -> None:
+    path = re.search(r'href="(/static/[^"]+\.[0-9a-f]{12}\.css)"', guest.get("/").text)
+    assert path
+    answer = guest.ask("GET", path.group(1), headers={"Accept-Encoding": "gzip"})
+    assert answer.status == 200
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.headers["Content-Encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("name", ["run.php", "run.py", "run.html", "run.svg"])
+def test_an_upload_is_never_run_or_shown_as_code(guest: Browser, name: str) -> None:
+    sign(guest, upload=("attachment", name, b"<?php echo 6*7; ?><script>alert(1)</script>"))
+    extension = name.removeprefix("run.")
+    path = re.search(rf'href="(/media/[^"]*run[^"]*\.{extension})"', guest.get("/").text)
+    assert path
+    answer = guest.get(path.group(1))
+    assert answer.status == 200
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert b"<?php" in answer.body
+
+
+def test_an_uploaded_picture_is_shown(guest: Browser) -> None:
+    picture = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
+    sign(guest, upload=("attachment", "picture.png", picture))
+    path = re.search(r'href="(/media/[^"]*picture[^"]*\.png)"', guest.get("/").text)
+    assert path
+    answer = guest.get(path.group(1))
+    assert (answer.body, answer.headers["Content-Type"]) == (picture, "image/png")
+    assert "attachment" not in answer.headers.get("Content-Disposition", "")
+
+
+@pytest.mark.parametrize(
+    ("fail", "recover"),
+    [("stop", "start"), ("kill --signal=STOP", "kill --signal=CONT")],
+    ids=["stopped", "frozen"],
+)
+def test_without_redis_the_site_is_slower_but_there_and_logins_are_kept(
+    host: Any, guest: Browser, fail: str, recover: str
+) -> None:
+    log_in(host, guest)
+    usual = guest.get("/admin/").seconds
+    host.check_output(f"systemctl {fail} redis-server")
+    try:
+        answer = guest.get("/admin/")
+        assert "Log out" in answer.text
+        assert answer.seconds - usual <= CACHE_OPERATIONS * CACHE_PENALTY
+        assert sign(guest) in guest.get("/").text
+    finally:
+        host.check_output(f"systemctl {recover} redis-server")
+
+
+def test_a_restart_of_postgresql_needs_no_restart_of_the_app(host: Any, guest: Browser) -> None:
+    pid = host.check_output("systemctl show --value --property=MainPID gunicorn-guestbook.service")
+    host.check_output("systemctl restart 'postgresql@*-main.service'")
+    wait_for_page(guest, seconds=15)
+    assert host.check_output("systemctl show --value --property=MainPID gunicorn-guestbook.service") == pid
+
+
+def test_nothing_but_ssh_and_the_web_listens_on_a_public_address(host: Any) -> None:
+    listeners = [line.split()[3] for line in host.check_output("ss -Htuln").splitlines() if "UNCONN" not in line[:12]]
+    public = {address for address in listeners if not address.startswith(("127.", "[::1]"))}
+    assert {address.rsplit(":", 1)[1] for address in public} == {"22", "80", "443"}
+
+
+def test_the_account_of_an_app_can_write_only_its_media(host: Any) -> None:
+    find = "find / -xdev -path /proc -prune -o -path /sys -prune -o ! -type l -writable -print"
+    writable = host.run(f"setpriv --reuid=guestbook --regid=guestbook --init-groups {find}").stdout.splitlines()
+    allowed = ("/srv/guestbook/media", "/tmp", "/var/tmp", "/run", "/dev", "/proc", "/var/lib/php")
+    assert [path for path in writable if not path.startswith(allowed)] == []
+    assert any(path.startswith("/srv/guestbook/media") for path in writable)
+
+
+def test_an_app_cannot_read_what_belongs_to_its_neighbour(host: Any) -> None:
+    names = list(variables(host)["django_apps"])
+    one, other = names[0], names[1]
+    as_one = f"setpriv --reuid={one} --regid={one} --init-groups"
+    assert host.run(f"{as_one} cat /etc/django/{other}.env").rc != 0
+    assert host.run(f"{as_one} cat /etc/django/{one}.env").rc != 0  # systemd reads it, not the account
+    environment = stored_secrets(host)["apps"]
+    password = environment[one]["database_password"]
+    refused = host.run(f"PGPASSWORD={password} {as_one} psql -h /run/postgresql -U {one} {other} -c 'SELECT 1'")
+    assert refused.rc != 0
+    assert "SELECT" not in refused.stdout
+    key = environment[one]["redis_password"]
+    login = f"REDISCLI_AUTH={key} redis-cli -s /run/redis/redis-server.sock --user {one} --no-auth-warning"
+    assert "NOPERM" in host.run(f"{as_one} env {login} GET {other}:1:x").stdout
+
+
+def stored_secrets(host: Any) -> dict[str, Any]:
+    inventory = Path(str(variables(host)["inventory_file"]))
+    files = [folder / "django_secrets.yml" for folder in inventory.parents]
+    found = next(file for file in files if file.exists())
+    assert found.stat().st_mode & 0o777 == 0o600
+    stored: dict[str, Any] = yaml.safe_load(found.read_text())["django_secrets"]
+    return stored
+
+
+def all_secrets(host: Any) -> list[str]:
+    stored = stored_secrets(host)
+    return [stored["backups_encryption_key"], *(value for app in stored["apps"].values() for value in app.values())]
+
+
+def test_no_secret_is_in_a_process_list_a_log_or_a_file_for_everybody(host: Any) -> None:
+    patterns = "\n".join(all_secrets(host))
+    host.run(f"umask 077; cat > /root/canaries <<'END'\n{patterns}\nEND")
+    places = {
+        "the journal": "journalctl --no-pager | grep -cFf /root/canaries",
+        "the process list": "ps axww -o args | grep -v grep | grep -cFf /root/canaries",
+        "logs": "grep -rlFf /root/canaries /var/log",
+        "unit properties": "systemctl show '*' | grep -cFf /root/canaries",
+        "files that nobody may read": "setpriv --reuid=nobody --regid=nogroup --clear-groups grep -rlsIFf /dev/fd/3 "
+        "/etc /srv /var /opt /usr/local /home /tmp 3</root/canaries",
+    }
+    try:
+        for place, command in places.items():
+            found = host.run(command).stdout.strip()
+            assert found in ("", "0"), f"{place}: {found}"
+    finally:
+        host.run("rm /root/canaries")
+
+
+def test_scheduled_commands_run(host: Any) -> None:
+    assert "django-guestbook-clearsessions.timer" in host.check_output("systemctl list-timers --all --no-legend")
+    host.check_output("systemctl start django-guestbook-clearsessions.service")
+
+
+def test_manage_has_the_account_and_the_environment_of_the_service(host: Any) -> None:
+    answer = host.check_output("guestbook-manage check --deploy --fail-level ERROR 2>&1")
+    assert "ERROR" not in answer
+
+
+def test_a_first_backup_is_there_or_under_way(host: Any) -> None:
+    for _attempt in range(60):
+        if '"type":"full"' in host.run("runuser -u postgres -- pgbackrest info --output=json").stdout:
+            return
+        time.sleep(1)
+    pytest.fail(host.run("systemctl status 'backups*' --no-pager; journalctl -u 'backups*' --no-pager").stdout)
+
+
+def test_nothing_failed(host: Any) -> None:
+    assert host.check_output("systemctl list-units --failed --no-legend --plain") == ""

@@ -1,0 +1,70 @@
+"""A visitor of a test site: asks by name, trusts one certificate, keeps cookies."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import time
+import uuid
+from http.cookies import SimpleCookie
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+Headers = dict[str, str]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode(errors="replace")
+
+
+class Browser:
+    """One visitor of one site, which is `domain` at `address`."""
+
+    def __init__(self, domain: str, address: str, certificate: str) -> None:
+        self.domain, self.address = domain, address
+        self.trust = ssl.create_default_context(cadata=certificate)
+        self.cookies: dict[str, str] = {}
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Headers | None = None) -> Answer:
+        connection = http.client.HTTPSConnection(self.domain, timeout=30)
+        plain = socket.create_connection((self.address, 443), timeout=30)
+        connection.sock = self.trust.wrap_socket(plain, server_hostname=self.domain)
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        sent = {"Referer": f"https://{self.domain}/", **({"Cookie": cookies} if cookies else {}), **(headers or {})}
+        started = time.monotonic()
+        try:
+            connection.request(method, path, body=body, headers=sent)
+            response = connection.getresponse()
+            answer = Answer(response.status, response.headers, response.read(), time.monotonic() - started)
+        finally:
+            connection.close()
+        for line in response.headers.get_all("Set-Cookie") or []:
+            self.cookies.update({name: morsel.value for name, morsel in SimpleCookie(line).items()})
+        return answer
+
+    def get(self, path: str) -> Answer:
+        return self.ask("GET", path)
+
+    def post(self, path: str, fields: dict[str, str], upload: tuple[str, str, bytes] | None = None) -> Answer:
+        """Fill in the form at `path` and send it; `upload` is the field, the file name and the content."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', self.get(path).text)
+        fields = {"csrfmiddlewaretoken": token.group(1) if token else "", **fields}
+        if upload is None:
+            kind = "application/x-www-form-urlencoded"
+            return self.ask("POST", path, urlencode(fields).encode(), {"Content-Type": kind})
+        boundary = uuid.uuid4().hex
+        parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+        field, filename, content = upload
+        parts.append(f'name="{field}"; filename="{filename}"\r\n\r\n'.encode() + content)
+        body = b"".join(f"--{boundary}\r\nContent-Disposition: form-data; ".encode() + part + b"\r\n" for part in parts)
+        body += f"--{boundary}--\r\n".encode()
+        return self.ask("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Generate the parts of the documentation that stand in a specification already; with --check, only compare.
+
+The variable tables of the roles come from their argument_specs.yml, the table of `django_apps` in README.md from
+plugins/module_utils/_apps.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from plugins.module_utils._apps import OPTIONS  # noqa: E402 (the collection is no installed package)
+
+TEMPLATE = ROOT / "tests" / "role_readme.md.j2"
+BEGIN, END = "<!-- django_apps: begin -->\n", "<!-- django_apps: end -->\n"
+
+
+def rows(options: dict[str, dict[str, Any]], prefix: str = "") -> list[str]:
+    lines = []
+    for name, option in options.items():
+        default = "**required**" if option.get("required") else f"`{json.dumps(option['default'])}`"[:60]
+        lines.append(f"| `{prefix}{name}` | {option['type']} | {default} | {option['description']} |")
+        lines += rows(option.get("options", {}), f"{prefix}{name}.")
+    return lines
+
+
+def with_defaults(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    complete = {}
+    for name, option in options.items():
+        nested = with_defaults(option["options"]) if "options" in option else {}
+        complete[name] = {"default": None, **option, "options": nested}
+        if nested:  # its own rows say it
+            complete[name]["default"] = None
+    return complete
+
+
+def app_table() -> str:
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows(with_defaults(OPTIONS))]
+    return "\n".join(lines).replace("`null`", "") + "\n"
+
+
+def readme(check: bool) -> bool:
+    path = ROOT / "README.md"
+    text = path.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    fresh = f"{head}{BEGIN}\n{app_table()}\n{END}{tail}"
+    if fresh == text:
+        return True
+    if check:
+        print("README.md: the table of django_apps is out of date; run make docs")
+        return False
+    path.write_text(fresh)
+    return True
+
+
+def role_readmes(check: bool) -> bool:
+    good = True
+    for role in sorted((ROOT / "roles").iterdir()):
+        command = ["ansible-docsmith", "generate", str(role), "--no-defaults", f"--template-readme={TEMPLATE}"]
+        command += ["--check"] if check else []
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"roles/{role.name}/README.md: out of date or invalid; run make docs\n{done.stdout[-2000:]}")
+            good = False
+    return good
+
+
+def main() -> int:
+    check = sys.argv[1:] == ["--check"]
+    results = [readme(check), role_readmes(check)]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

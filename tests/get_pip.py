@@ -1,0 +1,13 @@
+"""Stands in for get-pip.py: installs with the pip that Python itself brings along."""
+
+import ensurepip
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    wheel = max((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    sys.path.insert(0, str(wheel))
+    from pip._internal.cli.main import main
+
+    wanted = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel")]
+    sys.exit(main(["install", "--upgrade", "--force-reinstall", *wanted]))

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Run molecule scenarios, some side by side, and hold each to what molecule itself does not check.
+
+    scenarios.py [SCENARIO...]      all of them without a name
+
+Besides a green molecule run, a scenario must print no deprecation warning, and its check after the converge must
+report no change. Test hosts disappear with this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / ".cache" / "logs"
+# Two cores: while one scenario waits for packages, the other computes.
+SIDE_BY_SIDE = 2
+LIMIT_SECONDS = 30 * 60
+# Runs with the oldest ansible-core that the collection supports; all others with the newest.
+OLDEST = {"bookworm"}
+# The long ones first, so that the end is not one long scenario alone.
+LONG = ("default", "bookworm", "django_app", "backups")
+
+
+def all_scenarios() -> list[str]:
+    found = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
+    return [name for name in LONG if name in found] + sorted(found - set(LONG))
+
+
+def environment(scenario: str) -> dict[str, str]:
+    venv = ROOT / ".venv"
+    if scenario in OLDEST:
+        venv = ROOT / ".cache" / "venv-oldest"
+        subprocess.run([ROOT / "tests/setup.sh", venv, ROOT / "tests/requirements-oldest.txt"], check=True)
+    system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {
+        **os.environ,
+        "PATH": f"{venv}/bin:{system}",
+        "ANSIBLE_HOME": str(ROOT / ".cache" / f"ansible-{scenario}"),
+        "MOLECULE_GLOB": "molecule/*/molecule.yml",
+        "NO_COLOR": "1",
+        "TESTBED_OWNER": str(os.getpid()),
+    }
+
+
+def complaints(log: str) -> list[str]:
+    """What is wrong with a run that molecule calls a success."""
+    found = [line for line in log.splitlines() if "[DEPRECATION WARNING]" in line]
+    checks = log.split("> check] Executing")
+    if len(checks) > 2:
+        recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", checks[2].split("> verify]")[0], re.MULTILINE)
+        found += [f"the check after the converge would change {n} things on {host}" for host, n in recap if n != "0"]
+    return found
+
+
+def run(scenario: str) -> tuple[str, float, list[str]]:
+    started = time.monotonic()
+    log = LOGS / f"{scenario}.log"
+    with log.open("w") as output:
+        try:
+            status = subprocess.run(
+                ["molecule", "test", "--scenario-name", scenario],
+                cwd=ROOT,
+                env=environment(scenario),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=LIMIT_SECONDS,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = -1
+    text = log.read_text(errors="replace")
+    problems = [] if status == 0 else [f"molecule ended with status {status}:", *text.splitlines()[-150:]]
+    return scenario, time.monotonic() - started, problems + complaints(text)
+
+
+def main() -> int:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    names = sys.argv[1:] or all_scenarios()
+    unknown = set(names) - set(all_scenarios())
+    if unknown:
+        sys.exit(f"no such scenario: {', '.join(unknown)}; there are: {', '.join(all_scenarios())}")
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(run, name) for name in names]):
+            scenario, seconds, problems = future.result()
+            failed += bool(problems)
+            print(f"{scenario:12} {'FAILED' if problems else 'passed'} in {seconds:.0f} s", flush=True)
+            if problems:
+                print("\n".join(f"    {line}" for line in problems), flush=True)
+    print(f"scenarios: {len(names) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

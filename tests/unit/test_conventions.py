@@ -1,0 +1,170 @@
+"""Every role has the same shape, and says the same thing in each of its files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.module_utils import _apps
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+NAMES = ["backups", "django_app", "gunicorn", "nginx_tls", "pgbouncer", "postgres", "redis"]
+
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def specification(role: Path) -> dict[str, dict[str, Any]]:
+    options: dict[str, dict[str, Any]] = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    return options
+
+
+def defaults(role: Path) -> dict[str, Any]:
+    return load(role / "defaults/main.yml") or {}
+
+
+def handlers(role: Path) -> list[dict[str, Any]]:
+    path = role / "handlers/main.yml"
+    return load(path) if path.exists() else []
+
+
+def tasks_of(role: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def collect(tasks: list[dict[str, Any]]) -> None:
+        for task in tasks:
+            found.append(task)
+            for part in ("block", "rescue", "always"):
+                collect(task.get(part, []))
+
+    for path in sorted((role / "tasks").glob("*.yml")):
+        collect(load(path))
+    collect(handlers(role))
+    return found
+
+
+def test_the_seven_roles_are_there() -> None:
+    assert [role.name for role in ROLES] == NAMES
+
+
+@each_role
+def test_a_role_has_the_files_of_its_shape(role: Path) -> None:
+    expected = {"README.md", "meta", "defaults", "vars", "tasks", "templates"}
+    assert {path.name for path in role.iterdir() if not path.name.startswith(".")} - {"handlers", "files"} == expected
+
+
+@each_role
+def test_defaults_are_those_of_the_specification_in_its_order(role: Path) -> None:
+    specified = {name: option["default"] for name, option in specification(role).items() if "default" in option}
+    # A default that is computed on the host cannot be a value in the specification; its description says how.
+    literal = {name: value for name, value in defaults(role).items() if "{{" not in str(value)}
+    assert literal == {name: value for name, value in specified.items() if name in literal}
+    assert set(specified) <= set(defaults(role))
+    assert [name for name in specification(role) if name in defaults(role)] == list(defaults(role))
+
+
+@each_role
+def test_each_default_is_a_specified_option(role: Path) -> None:
+    assert set(defaults(role)) <= set(specification(role))
+
+
+@each_role
+def test_a_required_option_has_no_default(role: Path) -> None:
+    required = {name for name, option in specification(role).items() if option.get("required")}
+    assert not required & set(defaults(role))
+
+
+@each_role
+def test_defaults_hold_no_comments(role: Path) -> None:
+    assert "#" not in (role / "defaults/main.yml").read_text()
+
+
+@each_role
+def test_constants_and_results_carry_the_name_of_the_role(role: Path) -> None:
+    registered = [task["register"] for task in tasks_of(role) if "register" in task]
+    for name in [*(load(role / "vars/main.yml") or {}), *registered]:
+        assert name.startswith(f"__{role.name}_"), name
+
+
+@each_role
+def test_a_role_speaks_only_of_its_own_variables(role: Path) -> None:
+    others = "|".join(name for name in NAMES if name != role.name)
+    own_files = [
+        path for folder in ("tasks", "handlers", "templates", "vars", "defaults") for path in (role / folder).rglob("*")
+    ]
+    for path in own_files:
+        if path.is_file():
+            # A variable in an expression, not a word in a path or a comment.
+            foreign = re.findall(rf"{{[{{%][^}}]*(?<![\w/.'-])_*(?:{others})_[a-z]\w+", path.read_text())
+            assert not foreign, f"{path}: {foreign}"
+
+
+@each_role
+def test_roles_have_no_tags_and_no_become_except_where_they_must(role: Path) -> None:
+    for task in tasks_of(role):
+        name = task.get("name")
+        assert "tags" not in task, name
+        assert not task.get("ignore_errors"), name
+        assert "ansible.builtin.set_fact" not in task, name
+        # With become_user, the linter wants become beside it.
+        assert task.get("become", False) is ("become_user" in task), f"{name}: who runs a role says become"
+
+
+@each_role
+def test_a_long_task_file_becomes_chapters(role: Path) -> None:
+    for path in (role / "tasks").glob("*.yml"):
+        assert len(path.read_text().splitlines()) <= 100, path
+
+
+@each_role
+def test_every_template_says_who_manages_the_file(role: Path) -> None:
+    for path in (role / "templates").rglob("*.j2"):
+        if path.name == "users.acl.j2":  # Redis takes no comment there
+            continue
+        head = path.read_text()[:400]
+        assert f"Managed by Ansible (groundwork.django.{role.name}): " in head, path
+
+
+@each_role
+def test_handlers_come_in_the_order_validate_reload_restart(role: Path) -> None:
+    verbs = [handler["name"].split()[0] for handler in handlers(role)]
+    order = ["Validate", "Reload", "Restart"]
+    assert [verb for verb in verbs if verb in order] == sorted((v for v in verbs if v in order), key=order.index)
+
+
+@each_role
+def test_a_secret_is_marked_as_one(role: Path) -> None:
+    def look(options: dict[str, dict[str, Any]]) -> None:
+        for name, option in options.items():
+            if re.search(r"password$|secret|encryption_key$|_environment$", name) and option["type"] != "list":
+                assert option.get("no_log") is True, name
+            look(option.get("options", {}))
+
+    look(specification(role))
+
+
+def sandbox(template: str) -> str:
+    return (ROOT / template).read_text().split("# --- Sandbox ---\n")[1].split("# --- ")[0].rstrip()
+
+
+def test_commands_of_an_app_run_in_the_sandbox_of_its_service() -> None:
+    service = sandbox("roles/gunicorn/templates/gunicorn.service.j2")
+    assert "ProtectSystem=strict" in service
+    assert sandbox("roles/django_app/templates/sandbox.conf.j2") == service
+
+
+def test_keys_of_an_app_have_the_defaults_of_the_roles_they_go_to() -> None:
+    for role in ("django_app", "gunicorn"):
+        values = defaults(ROOT / "roles" / role)
+        for key, option in _apps.OPTIONS.items():
+            default = values.get(f"{role}_{key}")
+            if "default" in option and default is not None and "{{" not in str(default):
+                assert option["default"] == default, f"{role}_{key}"

@@ -1,0 +1,207 @@
+"""From one dictionary of apps to what each role is told."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dj_database_url
+import environ
+import pytest
+
+from plugins.module_utils import _apps, _wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHOP = {
+    "domains": ["shop.example.com", "www.shop.example.com"],
+    "source": "https://git.example.com/shop.git",
+    "version": "v1.4.0",
+    "application": "config.wsgi:application",
+    "settings": "config.settings.production",
+}
+HOST = {"cpus": 2, "memory_mb": 4096, "max_connections": 100}
+
+
+def app(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(SHOP), **changes}
+
+
+def wired(**apps: dict[str, Any]) -> dict[str, Any]:
+    secrets = _wiring.complete_secrets({}, list(apps))
+    return _wiring.wired(_apps.checked(apps), secrets, HOST)
+
+
+def test_the_example_of_the_readme_is_accepted() -> None:
+    assert _wiring.problems({"shop": app(env={"SENTRY_DSN": "..."})}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"domain": ["x.example.com"]}, "django_apps.shop: unknown key 'domain'; did you mean domains?"),
+        ({"colour": "green"}, "django_apps.shop: unknown key 'colour'; allowed are: domains, source, version"),
+        ({"domains": None}, "django_apps.shop: missing required arguments: domains"),
+        ({"domains": []}, "django_apps.shop.domains: give at least one host name"),
+        (
+            {"domains": ["https://shop.example.com"]},
+            "django_apps.shop.domains: 'https://shop.example.com' is no host name",
+        ),
+        ({"domains": ["Shop.example.com"]}, "django_apps.shop.domains: 'Shop.example.com' is no host name"),
+        ({"version": None}, "django_apps.shop.version: is required when source is a git repository"),
+        ({"source": "/no/such/place"}, "django_apps.shop.source: '/no/such/place' is neither a directory"),
+        ({"application": "config.wsgi"}, "django_apps.shop.application: 'config.wsgi' must look like"),
+        ({"settings": "config/settings.py"}, "django_apps.shop.settings: 'config/settings.py' must be a dotted"),
+        ({"workers": 0}, "django_apps.shop.workers: must be at least 1, not 0"),
+        ({"threads": "many"}, "django_apps.shop: argument 'threads' is of type str"),
+        ({"static_url": "static"}, "django_apps.shop.static_url: must begin and end with /"),
+        ({"env": {"A-B": "1"}}, "django_apps.shop.env: 'A-B' cannot be the name of an environment variable"),
+        ({"env_from": {"DB": "DATABASE"}}, "django_apps.shop.env_from: 'DATABASE' is not a generated variable"),
+        ({"certificate": {"mode": "files", "key": "/k"}}, "django_apps.shop.certificate.certificate: is required"),
+        ({"certificate": {"key": "/k"}}, "django_apps.shop.certificate.key: needs certificate.mode: files"),
+        ({"certificate": {"mode": "acme"}}, "django_apps.shop: value of mode must be one of: selfsigned, files"),
+        ({"schedules": [{"name": "x"}]}, "django_apps.shop: missing required arguments: command, on_calendar"),
+        (
+            {"settings_overlay": False, "settings_overrides": {"A": 1}},
+            "django_apps.shop.settings_overrides: has no effect",
+        ),
+    ],
+)
+def test_a_mistake_gets_a_message_that_names_it(change: dict[str, Any], message: str) -> None:
+    found = _wiring.problems({"shop": app(**change)})
+    assert any(problem.startswith(message) for problem in found), found
+
+
+@pytest.mark.parametrize("name", ["Shop", "1shop", "my-shop", "a" * 32, "postgres", "www-data", "root", "default"])
+def test_a_name_that_cannot_be_an_account_and_a_database_is_refused(name: str) -> None:
+    assert _wiring.problems({name: app()})
+
+
+def test_two_apps_cannot_have_the_same_domain() -> None:
+    found = _wiring.problems({"shop": app(), "blog": app()})
+    assert "django_apps.blog.domains: shop.example.com is already a domain of shop" in found
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    assert len(_wiring.problems({"shop": app(domain="x", workers=0), "Blog": app(version=None)})) >= 3
+
+
+@pytest.mark.parametrize("nothing", [{}, [], None, "shop"])
+def test_no_app_at_all_is_a_mistake(nothing: Any) -> None:
+    assert _wiring.problems(nothing) == ["django_apps must be a dictionary with a key for each app"]
+
+
+def test_a_directory_needs_manage_py_where_the_inventory_says(tmp_path: Path) -> None:
+    source = app(source=str(tmp_path), version=None, directory="backend")
+    assert "there is no manage.py in" in _wiring.problems({"shop": source})[0]
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend/manage.py").touch()
+    assert _wiring.problems({"shop": source}) == []
+
+
+def test_two_apps_share_nothing_that_could_be_used_against_the_other() -> None:
+    result = wired(shop=app(), blog=app(domains=["blog.example.com"]))
+    shop, blog = result["apps"]
+    shared = {key for key in shop["environment"] if shop["environment"][key] == blog["environment"][key]}
+    harmless = {
+        "CONN_MAX_AGE",
+        "DEBUG",
+        "DJANGO_DEBUG",
+        "DJANGO_SERVER",
+        "SECURE_HSTS_SECONDS",
+        "SECRET_KEY_FALLBACKS",
+        "STATIC_URL",
+    }
+    assert shared - harmless - {"MEDIA_URL", "DB_HOST", "DB_PORT", "POSTGRES_HOST", "POSTGRES_PORT"} == set()
+    assert [user["key_prefix"] for user in result["redis_users"]] == ["shop:", "blog:"]
+    assert len({site["upstream"] for site in result["nginx_tls_sites"]}) == 2
+
+
+def test_secrets_that_are_given_stay_and_missing_ones_are_long() -> None:
+    given = {"apps": {"shop": {"secret_key": "mine"}}}
+    complete = _wiring.complete_secrets(given, ["shop", "blog"])
+    assert complete["apps"]["shop"]["secret_key"] == "mine"
+    assert min(len(value) for value in complete["apps"]["blog"].values()) >= 40
+    assert _wiring.lacks_secrets(given, ["shop"])
+    assert not _wiring.lacks_secrets(complete, ["shop"])
+
+
+def test_what_the_user_sets_wins_over_what_is_generated() -> None:
+    environment = wired(shop=app(env={"DEBUG": False, "TIMES": 3}))["apps"][0]["environment"]
+    assert environment["DEBUG"] == "False"
+    assert environment["TIMES"] == "3"
+
+
+def test_a_generated_variable_can_have_the_name_that_the_project_reads() -> None:
+    shop = wired(shop=app(env_from={"MY_DB": "DATABASE_URL", "MY_KEY": "SECRET_KEY"}))["apps"][0]
+    assert shop["environment"]["MY_DB"] == shop["environment"]["DATABASE_URL"]
+    assert shop["migrate_environment"]["MY_DB"] == shop["migrate_environment"]["DATABASE_URL"]
+    assert "MY_KEY" not in shop["migrate_environment"]
+
+
+def test_migrations_go_straight_to_postgresql_and_do_not_wait_for_locks() -> None:
+    shop = wired(shop=app())["apps"][0]
+    assert shop["environment"]["DB_HOST"] == "/run/pgbouncer"
+    assert shop["migrate_environment"]["DB_HOST"] == "/run/postgresql"
+    assert "lock_timeout=2s" in shop["migrate_environment"]["PGOPTIONS"]
+
+
+@pytest.mark.parametrize("parse", [environ.Env.db_url_config, dj_database_url.parse])
+def test_the_database_url_means_the_same_to_the_usual_libraries(parse: Callable[[str], dict[str, Any]]) -> None:
+    shop = wired(shop=app())["apps"][0]["environment"]
+    database = parse(shop["DATABASE_URL"])
+    assert (database["NAME"], database["USER"], database["PORT"]) == ("shop", "shop", 6432)
+    assert (database["HOST"], database["OPTIONS"]) == ("", {"host": "/run/pgbouncer"})
+    assert database["PASSWORD"] == shop["DB_PASSWORD"]
+
+
+def test_the_cache_url_leads_to_the_socket_of_redis() -> None:
+    cache = environ.Env.cache_url_config(wired(shop=app())["apps"][0]["environment"]["CACHE_URL"])
+    assert cache["LOCATION"].startswith("unix://shop:")
+    assert cache["LOCATION"].endswith("@/run/redis/redis-server.sock")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_mb", "apps", "expected"), [(1, 1024, 1, 2), (2, 4096, 1, 5), (8, 4096, 1, 10), (2, 4096, 4, 2)]
+)
+def test_workers_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, apps: int, expected: int) -> None:
+    assert _wiring.workers(cpus, memory_mb, apps) == expected
+
+
+def test_all_pools_together_leave_connections_for_the_operator() -> None:
+    for apps in range(1, 30):
+        assert apps * _wiring.pool_size(100, apps, threads=1000) <= 100 - _wiring.UNPOOLED_CONNECTIONS
+    assert _wiring.pool_size(100, 1, threads=20) == 20
+
+
+def test_an_app_is_asgi_when_its_module_says_so() -> None:
+    servers = [
+        wired(shop=app(application=a))["apps"][0]["server"] for a in ("config.asgi:application", "config.wsgi:app")
+    ]
+    assert servers == ["asgi", "wsgi"]
+
+
+def test_a_requirement_of_the_user_replaces_the_one_that_is_always_added() -> None:
+    packages = wired(shop=app(packages=["gunicorn==26.1.0", "Psycopg[c]==3.2"]))["apps"][0]["packages"]
+    assert packages == ["gunicorn==26.1.0", "Psycopg[c]==3.2", "django-redis"]
+
+
+def test_a_misspelt_role_variable_is_found_and_a_stranger_is_left_alone() -> None:
+    specifications = {"redis": {"redis_maxmemory": {}, "redis_port": {}}}
+    found = _wiring.misspelt(["redis_maxmemroy", "redis_port", "redis_cluster_nodes"], specifications)
+    assert found == ["redis_maxmemroy: the role redis has no such variable; did you mean redis_maxmemory?"]
+
+
+def test_services_of_one_app_on_different_hosts_are_refused_with_a_reason() -> None:
+    assert _wiring.split({"all": ["a", "b"]}) == []
+    assert _wiring.split({"all": ["a", "b"], "app": ["a"], "postgres": ["a"]}) == []
+    assert "group postgres: has b, the apps are on a" in _wiring.split({"all": [], "app": ["a"], "postgres": ["b"]})[0]
+
+
+def test_a_repository_that_cannot_be_read_is_named_with_the_reason() -> None:
+    lookups = [
+        {"app": {"key": "shop", "value": {"source": "https://x/y"}}, "rc": 128, "stderr": "a\nfatal: not found\n"}
+    ]
+    assert _wiring.unreadable(lookups) == ["django_apps.shop.source: git cannot read https://x/y: fatal: not found"]
