@@ -189,7 +189,7 @@ def test_a_requirement_of_the_user_replaces_the_one_that_is_always_added() -> No
 
 
 def test_a_misspelt_role_variable_is_found_and_a_stranger_is_left_alone() -> None:
-    specifications = {"redis": {"redis_maxmemory": {}, "redis_port": {}}}
+    specifications: dict[str, dict[str, Any]] = {"redis": {"redis_maxmemory": {}, "redis_port": {}}}
     found = _wiring.misspelt(["redis_maxmemroy", "redis_port", "redis_cluster_nodes"], specifications)
     assert found == ["redis_maxmemroy: the role redis has no such variable; did you mean redis_maxmemory?"]
 

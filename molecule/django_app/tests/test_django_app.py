@@ -1,0 +1,244 @@
+"""What an operator, the app itself and its neighbours find after a deployment, a good one and a bad one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+DEMO = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "demo"
+PACKAGES = ["gunicorn>=26.1", "psycopg[binary]", "django-redis"]
+SHOP = {
+    "django_app_name": "shop",
+    "django_app_source": str(DEMO),
+    "django_app_settings": "config.settings",
+    "django_app_packages": PACKAGES,
+    "django_app_environment": "{{ environments.shop }}",
+}
+BLOG = {
+    "django_app_name": "blog",
+    "django_app_source": f"file://{EPHEMERAL}/blog",
+    "django_app_version": "v1",
+    "django_app_directory": "site",
+    "django_app_settings": "config.settings",
+    "django_app_packages": PACKAGES,
+    "django_app_environment": "{{ environments.blog }}",
+    "django_app_migrate_environment": {"DB_HOST": "", "DB_PASSWORD": ""},
+    "django_app_build_commands": ["echo built-$(basename $PWD) > built.txt"],
+    "django_app_schedules": [],
+}
+
+
+def deploy(app: dict[str, Any], *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+    role = {"role": "groundwork.django.django_app", "vars": {**app, **changes}}
+    playbook = EPHEMERAL / "deploy.json"
+    playbook.write_text(json.dumps([{"hosts": "all", "become": True, "gather_facts": False, "roles": [role]}]))
+    command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", *options, playbook]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def current(host: Any, app: str) -> str:
+    return str(host.check_output(f"readlink /srv/{app}/current"))
+
+
+def python(host: Any, code: str, app: str = "shop") -> str:
+    """Run Python inside the app, with everything that its service has."""
+    command = host.run(f"{app}-manage shell --verbosity 0 -c {shlex.quote(code)}")
+    assert command.rc == 0, command.stderr
+    return str(command.stdout).strip()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the demo to break."""
+    return Path(shutil.copytree(DEMO, tmp_path / "project"))
+
+
+# --- A release in use -------------------------------------------------------
+
+
+def test_the_app_can_write_nothing_but_its_media(host: Any) -> None:
+    code = (
+        "import os\n"
+        "for folder, folders, _ in os.walk('/'):\n"
+        "    folders[:] = [] if folder in ('/proc', '/sys', '/dev', '/srv/shop/media') else folders\n"
+        "    if os.access(folder, os.W_OK): print(folder)"
+    )
+    assert set(python(host, code).split()) == {"/srv/shop/media", "/tmp", "/var/tmp"}
+
+
+def test_outside_its_sandbox_too_the_account_cannot_touch_a_release(host: Any) -> None:
+    for path in ("/srv/shop/current/manage.py", "/srv/shop/current/.venv/bin/new", "/srv/shop/static/new"):
+        assert host.run(f"setpriv --reuid=shop --regid=shop --clear-groups sh -c 'echo >> {path}'").rc != 0
+
+
+def test_another_app_can_read_neither_code_nor_uploads(host: Any) -> None:
+    for path in ("/srv/shop/current/manage.py", "/srv/shop/media", "/etc/django/shop.env"):
+        assert host.run(f"setpriv --reuid=blog --regid=blog --clear-groups ls {path}/. {path}").rc != 0
+
+
+def test_an_upload_is_readable_to_nginx(host: Any) -> None:
+    code = "from django.core.files.storage import default_storage as s; from django.core.files.base import ContentFile"
+    python(host, f"{code}; s.save('a/b/upload.txt', ContentFile(b'uploaded'))")
+    read = "setpriv --reuid=www-data --regid=www-data --clear-groups cat"
+    assert host.check_output(f"{read} /srv/shop/media/a/b/upload.txt") == "uploaded"
+
+
+def test_values_of_the_environment_arrive_exactly(host: Any) -> None:
+    sent = host.ansible.get_variables()["environments"]["shop"]
+    arrived = json.loads(python(host, "import json, os; print(json.dumps(dict(os.environ)))"))
+    assert {name: arrived[name] for name in sent} == {name: str(value) for name, value in sent.items()}
+
+
+def test_the_command_passes_on_words_input_and_exit_status(host: Any) -> None:
+    code = "import sys; print(sys.stdin.read() + '$HOME ${HOME} %n'); sys.exit(7)"
+    answer = host.run(f"echo in | shop-manage shell --verbosity 0 -c {shlex.quote(code)}")
+    assert (answer.rc, answer.stdout.strip()) == (7, "in\n$HOME ${HOME} %n")
+
+
+def test_the_command_is_for_root(host: Any) -> None:
+    assert "sudo" in host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups shop-manage check").stderr
+
+
+def test_it_is_fit_for_production(host: Any) -> None:
+    findings = host.run("shop-manage check --deploy").stderr
+    assert {word for word in findings.split() if "security." in word} <= {"(security.W005)", "(security.W021)"}
+
+
+def test_the_database_is_migrated_and_used(host: Any) -> None:
+    assert host.run("shop-manage migrate --check").rc == 0
+    assert host.run("shop-manage count_entries").rc == 0
+    rows = host.run(
+        "setpriv --reuid=postgres --regid=postgres --init-groups psql -At shop -c 'table guestbook_summary'"
+    )
+    assert rows.stdout.strip()
+
+
+def test_migrations_take_their_own_way_to_the_database(host: Any) -> None:
+    """The blog's usual password is wrong on purpose."""
+    assert host.run("blog-manage migrate --check").rc == 0
+    assert "password authentication failed" in host.run("blog-manage count_entries").stderr
+
+
+def test_static_files_are_hashed_compressed_and_readable_to_all(host: Any) -> None:
+    url = python(host, "from django.templatetags.static import static; print(static('guestbook/style.css'))")
+    path = f"/srv/shop/static/{url.removeprefix('/static/')}"
+    assert path != "/srv/shop/static/guestbook/style.css"
+    nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    assert host.check_output(f"{nobody} cat {path}") == host.check_output(f"{nobody} zcat {path}.gz")
+
+
+def test_build_commands_ran_in_the_release(host: Any) -> None:
+    assert host.file("/srv/blog/current/built.txt").content_string == f"built-{Path(current(host, 'blog')).name}\n"
+
+
+def test_a_schedule_waits_for_its_time_and_works(host: Any) -> None:
+    assert host.service("django-shop-clearsessions.timer").is_running
+    assert host.service("django-shop-clearsessions.timer").is_enabled
+    assert host.run("systemctl start django-shop-clearsessions.service").rc == 0
+    assert "django-blog" not in host.check_output("systemctl list-timers --all --no-legend")
+
+
+def test_no_secret_is_readable_or_logged(host: Any) -> None:
+    found = host.run("grep -rlI canary- /etc /srv /opt /var/log /var/cache /run /tmp /root /usr/local").stdout
+    assert sorted(found.split()) == ["/etc/django/blog.env", "/etc/django/shop.env"]
+    assert "canary-" not in host.check_output("journalctl --no-pager")
+    assert "canary-" not in host.check_output("systemctl show '*' --no-pager")
+
+
+# --- Deployments ------------------------------------------------------------
+
+
+def test_a_new_version_is_one_more_release_and_an_old_one_is_still_there(host: Any) -> None:
+    first = current(host, "blog")
+    assert "would replace" in deploy(BLOG, "--check", django_app_version="v2").stdout
+    assert current(host, "blog") == first
+    assert deploy(BLOG, django_app_version="v2").returncode == 0
+    second = current(host, "blog")
+    assert second != first
+    back = deploy(BLOG)
+    assert back.returncode == 0
+    assert "Create the virtualenv" not in back.stdout
+    assert current(host, "blog") == first
+    assert "changed=0 " in deploy(BLOG).stdout
+
+
+def broken_requirement(project: Path) -> None:
+    (project / "requirements.txt").write_text("no-such-package-of-ours==1\n")
+
+
+def broken_settings(project: Path) -> None:
+    with (project / "config/settings.py").open("a") as file:
+        file.write("import no_such_module_of_ours\n")
+
+
+def broken_migration(project: Path) -> None:
+    text = """
+from django.db import migrations
+class Migration(migrations.Migration):
+    dependencies = [('guestbook', '0001_initial')]
+    operations = [migrations.RunSQL('no such statement')]
+"""
+    (project / "guestbook/migrations/9999_broken.py").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("harm", "step", "reason"),
+    [
+        (broken_requirement, "Install what the project requires", "no-such-package-of-ours"),
+        (broken_settings, "Check the project", "no_such_module_of_ours"),
+        (broken_migration, "Migrate the database", "syntax error"),
+    ],
+)
+def test_a_broken_project_leaves_the_old_release_in_use(
+    host: Any, project: Path, harm: Any, step: str, reason: str
+) -> None:
+    before = current(host, "shop")
+    harm(project)
+    broken = deploy(SHOP, django_app_source=str(project))
+    assert broken.returncode != 0
+    message = broken.stderr.rpartition("Say why the release is not online")[2] or broken.stderr
+    assert step in message
+    assert reason in message
+    assert current(host, "shop") == before
+    assert host.run("shop-manage check").rc == 0
+
+
+def test_what_a_killed_build_left_is_gone_after_the_next(host: Any, project: Path) -> None:
+    host.check_output("install -d -o shop /srv/shop/releases/0123456789ab-01234567/.venv")
+    (project / "new.txt").write_text("new")
+    assert deploy(SHOP, django_app_source=str(project)).returncode == 0
+    releases = host.check_output("ls /srv/shop/releases").split()
+    assert "0123456789ab-01234567" not in releases
+    for release in releases:
+        assert host.file(f"/srv/shop/releases/{release}/.release.json").exists
+        assert host.check_output(f"find /srv/shop/releases/{release} ! -user root -o -perm /022 ! -type l") == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"django_app_name": "Shop"}, ["django_app_name (Shop)", "lower-case"]),
+        ({"django_app_source": "/no/such"}, ["django_app_source", "/no/such"]),
+        ({"django_app_source": "file:///no/such.git"}, ["django_app_source", "cannot read file:///no/such.git"]),
+        ({"django_app_version": ""}, ["django_app_version", "required for a git repository"]),
+        ({"django_app_version": "v3"}, ["django_app_version", "'v3'"]),
+        ({"django_app_directory": "."}, ["django_app_directory", "no manage.py", "'site'"]),
+        ({"django_app_requirements": ["prod.txt"]}, ["django_app_requirements", "'prod.txt'"]),
+        ({"django_app_settings": "config/settings.py"}, ["django_app_settings (config/settings.py)", "dotted"]),
+        ({"django_app_environment": {"A-B": "1"}}, ["Environment (A-B"]),
+    ],
+)
+def test_wrong_input_is_named_before_the_server_is_touched(change: dict[str, Any], words: list[str]) -> None:
+    refused = deploy(BLOG, **change)
+    message = " ".join(refused.stdout.split() + refused.stderr.split())
+    assert all(word in message for word in words), message
+    assert "changed=0 " in message
+    assert "Install what builds" not in message
