@@ -68,7 +68,8 @@ def role_readmes(check: bool) -> bool:
         command += ["--check"] if check else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"roles/{role.name}/README.md: out of date or invalid; run make docs\n{done.stdout[-2000:]}")
+            reason = "" if check else f"\n{done.stdout}"
+            print(f"roles/{role.name}/README.md: out of date or invalid; run make docs{reason}")
             good = False
     return good
 

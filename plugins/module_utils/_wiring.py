@@ -39,7 +39,7 @@ def complete_secrets(given: Mapping[str, Any], names: list[str]) -> Secrets:
 
 
 def lacks_secrets(given: Mapping[str, Any], names: list[str]) -> bool:
-    return complete_secrets(given, names) != plain(given)
+    return bool(complete_secrets(given, names) != plain(given))
 
 
 def _app_secrets(given: Mapping[str, Any]) -> Secrets:
