@@ -54,6 +54,10 @@ def test_a_stranger_on_the_host_cannot_open_the_socket(host: Any) -> None:
     assert "Permission denied" in answer.stderr
 
 
+def test_an_application_cannot_read_the_password_of_the_pool(host: Any) -> None:
+    assert host.run(as_client("cat /etc/pgbouncer/userlist.txt")).rc != 0
+
+
 def test_no_port_is_open(host: Any) -> None:
     assert "pgbouncer" not in host.check_output("ss -Htlnp")
 
