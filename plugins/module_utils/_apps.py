@@ -75,7 +75,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": "list",
         "elements": "str",
         "default": [],
-        "description": "More packages from PyPI, besides gunicorn, psycopg and django-redis.",
+        "description": "More packages from PyPI. gunicorn, psycopg and django-redis need no mention: they come along "
+        "where the project's requirements bring neither them nor, for psycopg, psycopg2.",
     },
     "apt_packages": {
         "type": "list",

@@ -17,8 +17,15 @@ POOLER_SOCKETS = "/run/pgbouncer"
 REDIS_SOCKET = "/run/redis/redis-server.sock"
 STATE = "/srv"
 
-# What an app needs that its own requirements may not name: server, database driver, cache.
-PACKAGES = {"gunicorn": "gunicorn>=26.1", "psycopg": "psycopg[binary]", "django-redis": "django-redis"}
+# What an app needs that its own requirements may not name, and the modules by which one sees that they do.
+FALLBACK_PACKAGES: dict[str, tuple[str, list[str]]] = {
+    "gunicorn": ("gunicorn>=26.1", ["gunicorn"]),
+    # Django prefers psycopg where it finds both, which a project on psycopg2 was never tried with.
+    "psycopg": ("psycopg[binary]", ["psycopg", "psycopg2"]),
+    "django-redis": ("django-redis", ["django_redis"]),
+}
+# gunicorn has served ASGI itself since then.
+ASGI_PACKAGES = ["gunicorn>=26.1"]
 
 # Connections that no pool may use: PostgreSQL's own reserve, backups, migrations, an operator at 3 a.m.
 UNPOOLED_CONNECTIONS = 20
@@ -100,7 +107,8 @@ def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], a
         "workers": count,
         "pool_size": pool_size(host["max_connections"], apps, count * app["threads"]),
         "redis_prefix": prefix,
-        "packages": _packages(app["packages"]),
+        "packages": [*app["packages"], *_lacking(app["packages"], ASGI_PACKAGES if server == "asgi" else [])],
+        "fallback_packages": _fallback_packages(app["packages"]),
         "socket": f"/run/gunicorn-{name}.sock",
         "root": f"{STATE}/{name}",
         "media_root": f"{STATE}/{name}/media",
@@ -113,10 +121,19 @@ def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], a
     return complete
 
 
-def _packages(asked: list[str]) -> list[str]:
-    """Add what is always needed, unless the app asks for a version of its own."""
+def _lacking(asked: list[str], requirements: list[str]) -> list[str]:
+    """Return the requirements of which the app asks for no version of its own."""
     named = {_project(requirement) for requirement in asked}
-    return [*asked, *(requirement for project, requirement in PACKAGES.items() if project not in named)]
+    return [requirement for requirement in requirements if _project(requirement) not in named]
+
+
+def _fallback_packages(asked: list[str]) -> list[dict[str, Any]]:
+    wanted = _lacking(asked, list(FALLBACK_PACKAGES))
+    return [
+        {"name": requirement, "modules": modules}
+        for project, (requirement, modules) in FALLBACK_PACKAGES.items()
+        if project in wanted
+    ]
 
 
 def _project(requirement: str) -> str:

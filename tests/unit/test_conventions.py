@@ -168,3 +168,16 @@ def test_keys_of_an_app_have_the_defaults_of_the_roles_they_go_to() -> None:
             default = values.get(f"{role}_{key}")
             if "default" in option and default is not None and "{{" not in str(default):
                 assert option["default"] == default, f"{role}_{key}"
+
+
+def test_the_site_knows_the_packages_of_all_roles() -> None:
+    of_roles = {
+        word
+        for role in ROLES
+        for name, value in load(role / "vars/main.yml").items()
+        if name in (f"__{role.name}_packages", f"__{role.name}_apt_packages")
+        for word in (value if isinstance(value, list) else re.findall(r"'([^']+)'", value))
+    }
+    of_the_site = load(ROOT / "playbooks/vars/wiring.yml")["__django_role_packages"]
+    assert re.findall(r"'([^']+)'", of_the_site)[0].split() == sorted(of_roles)
+    assert len(of_roles) > 10

@@ -184,8 +184,15 @@ def test_an_app_is_asgi_when_its_module_says_so() -> None:
 
 
 def test_a_requirement_of_the_user_replaces_the_one_that_is_always_added() -> None:
-    packages = wired(shop=app(packages=["gunicorn==26.1.0", "Psycopg[c]==3.2"]))["apps"][0]["packages"]
-    assert packages == ["gunicorn==26.1.0", "Psycopg[c]==3.2", "django-redis"]
+    complete = wired(shop=app(packages=["gunicorn==26.1.0", "Psycopg[c]==3.2"]))["apps"][0]
+    assert complete["packages"] == ["gunicorn==26.1.0", "Psycopg[c]==3.2"]
+    assert complete["fallback_packages"] == [{"name": "django-redis", "modules": ["django_redis"]}]
+
+
+def test_asgi_needs_a_gunicorn_that_speaks_it_whatever_the_project_requires() -> None:
+    assert wired(shop=app(application="config.asgi:application"))["apps"][0]["packages"] == ["gunicorn>=26.1"]
+    own = wired(shop=app(application="config.asgi:application", packages=["gunicorn==27.0"]))["apps"][0]["packages"]
+    assert own == ["gunicorn==27.0"]
 
 
 def test_a_misspelt_role_variable_is_found_and_a_stranger_is_left_alone() -> None:

@@ -82,17 +82,6 @@ def test_every_app_answers_over_https(host: Any) -> None:
         assert answer.status == 200, f"{name}: {answer.text[:2000]}"
 
 
-def test_the_login_page_of_a_stranger_is_styled(host: Any) -> None:
-    if "cms" not in variables(host)["django_apps"]:
-        return
-    cms = visitor(host, "cms", "cms.test")
-    page = cms.get("/admin/login/")
-    assert page.status == 200
-    styles = re.findall(r'href="(/static/[^"]+\.css)"', page.text)
-    assert styles
-    assert [cms.get(style).status for style in styles] == [200] * len(styles)
-
-
 def test_plain_http_leads_to_https(host: Any) -> None:
     with socket.create_connection((variables(host)["ansible_host"], 80), timeout=5) as connection:
         connection.sendall(f"GET /a?b=c HTTP/1.1\r\nHost: {GUESTBOOK}\r\n\r\n".encode())

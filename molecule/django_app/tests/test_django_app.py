@@ -14,12 +14,14 @@ import pytest
 
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 DEMO = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "demo"
-PACKAGES = ["gunicorn>=26.1", "psycopg[binary]", "django-redis"]
 SHOP = {
     "django_app_name": "shop",
     "django_app_source": str(DEMO),
     "django_app_settings": "config.settings",
-    "django_app_packages": PACKAGES,
+    "django_app_fallback_packages": [
+        {"name": "psycopg2-binary", "modules": ["psycopg2", "psycopg"]},
+        {"name": "whitenoise", "modules": ["whitenoise"]},
+    ],
     "django_app_environment": "{{ environments.shop }}",
 }
 BLOG = {
@@ -28,7 +30,7 @@ BLOG = {
     "django_app_version": "v1",
     "django_app_directory": "site",
     "django_app_settings": "config.settings",
-    "django_app_packages": PACKAGES,
+    "django_app_packages": ["sentry-sdk"],
     "django_app_environment": "{{ environments.blog }}",
     "django_app_migrate_environment": {"DB_HOST": "", "DB_PASSWORD": ""},
     "django_app_build_commands": ["echo built-$(basename $PWD) > built.txt"],
@@ -133,6 +135,22 @@ def test_static_files_are_hashed_compressed_and_readable_to_all(host: Any) -> No
     assert path != "/srv/shop/static/guestbook/style.css"
     nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
     assert host.check_output(f"{nobody} cat {path}") == host.check_output(f"{nobody} zcat {path}.gz")
+
+
+def test_only_packages_that_the_project_lacks_are_added(host: Any) -> None:
+    installed = {
+        path.partition("-")[0]
+        for path in host.check_output(
+            "cd /srv/shop/current/.venv/lib/python3*/site-packages; ls -d *.dist-info"
+        ).split()
+    }
+    assert {"psycopg", "whitenoise"} <= installed
+    assert not {"psycopg2_binary", "sentry_sdk"} & installed
+    assert host.run("blog-manage shell -c 'import sentry_sdk'").rc == 0
+
+
+def test_the_code_is_compiled_before_it_becomes_read_only(host: Any) -> None:
+    assert host.check_output("ls /srv/shop/current/config/__pycache__/urls.*.pyc")
 
 
 def test_build_commands_ran_in_the_release(host: Any) -> None:

@@ -1,0 +1,47 @@
+# Copyright: the groundwork.django authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the record of an app's deployments says about its releases. Each line of the record is a JSON object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+Entry = dict[str, Any]
+
+
+def entries(lines: Iterable[str]) -> list[Entry]:
+    """Read the record; a line that a killed run left incomplete is no entry."""
+    found = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and {"action", "outcome", "to"} <= set(entry):
+            found.append(entry)
+    return found
+
+
+def summary(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the releases that served (the newest last), and those that a rollback withdrew."""
+    served: list[str] = []
+    withdrawn: list[str] = []
+    for entry in entries(lines):
+        if entry["outcome"] != "online":
+            continue
+        release = entry["to"]
+        if entry["action"] == "rollback":
+            withdrawn.append(entry["from"])
+            # What came after the release that serves again is no way back any more.
+            served = served[: served.index(release)] if release in served else served
+        withdrawn = [name for name in withdrawn if name != release]
+        served = [*(name for name in served if name != release), release]
+    return {"served": served, "withdrawn": withdrawn}
+
+
+def outdated(finished: Iterable[str], served: list[str], keep: int) -> list[str]:
+    """Return the releases to remove: all but the newest `keep` that served, of which the last two always stay."""
+    kept = served[-max(keep, 2) :]
+    return sorted(set(finished) - set(kept))

@@ -1,0 +1,69 @@
+"""From the record of deployments to what may be served, rolled back to, and removed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from plugins.module_utils._deployments import outdated, summary
+
+
+def record(*steps: str) -> list[str]:
+    """`B` is a deployment of B, `!B` one that failed, `<A` a rollback to A, `!<A` one that failed."""
+    lines, current = [], None
+    for step in steps:
+        name = step.lstrip("!<")
+        entry = {
+            "action": "rollback" if "<" in step else "deploy",
+            "outcome": "failed" if "!" in step else "online",
+            "from": current,
+            "to": name,
+        }
+        current = name if entry["outcome"] == "online" else current
+        lines.append(json.dumps(entry))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("steps", "served", "withdrawn"),
+    [
+        ("", "", ""),
+        ("A", "A", ""),
+        ("A B C", "A B C", ""),
+        ("A !B", "A", ""),
+        ("A B !C <A", "A", "B"),
+        # Twice back goes two releases back, not to and fro.
+        ("A B C <B", "A B", "C"),
+        ("A B C <B <A", "A", "C B"),
+        ("A B C <A", "A", "C"),
+        # A rollback that failed changed nothing.
+        ("A B !<A", "A B", ""),
+        # Deployed again on purpose, a release is as good as any.
+        ("A B <A B", "A B", ""),
+        ("A B A", "B A", ""),
+    ],
+)
+def test_the_record_tells_what_served_and_what_was_withdrawn(steps: str, served: str, withdrawn: str) -> None:
+    assert summary(record(*steps.split())) == {"served": served.split(), "withdrawn": withdrawn.split()}
+
+
+def test_a_line_of_a_killed_run_is_passed_over() -> None:
+    lines = [*record("A", "B"), '{"action": "deploy", "outc', "", "[]", '"x"']
+    assert summary(lines)["served"] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("finished", "served", "keep", "expected"),
+    [
+        ("A B C", "A B C", 5, ""),
+        ("A B C", "A B C", 2, "A"),
+        # The way back stays, whatever is asked for.
+        ("A B C", "A B C", 1, "A"),
+        # What never served, or was withdrawn, takes no place from those that did.
+        ("A B C D E", "A B C", 3, "D E"),
+        ("A", "", 5, "A"),
+    ],
+)
+def test_only_releases_that_served_are_kept(finished: str, served: str, keep: int, expected: str) -> None:
+    assert outdated(finished.split(), served.split(), keep) == expected.split()
