@@ -25,7 +25,7 @@ LIMIT_SECONDS = 30 * 60
 # Runs with the oldest ansible-core that the collection supports; all others with the newest.
 OLDEST = {"bookworm"}
 # The long ones first, so that the end is not one long scenario alone.
-LONG = ("interrupted", "default", "bookworm", "django_app", "backups")
+LONG = ("deploy", "interrupted", "default", "bookworm", "django_app", "backups")
 
 
 def all_scenarios() -> list[str]:

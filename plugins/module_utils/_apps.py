@@ -302,6 +302,7 @@ def _shared_domains(apps: dict[str, App]) -> list[str]:
     for name, app in apps.items():
         for domain in app["domains"]:
             if domain in owners:
-                problems.append(f"django_apps.{name}.domains: {domain} is already a domain of {owners[domain]}")
+                owner = "listed already" if owners[domain] == name else f"already a domain of {owners[domain]}"
+                problems.append(f"django_apps.{name}.domains: {domain} is {owner}")
             owners[domain] = name
     return problems

@@ -35,27 +35,102 @@ WORKER_MEGABYTES = 200
 Secrets = dict[str, Any]
 
 
+# What a secret is made of: how many random bytes a new one has, and how many characters one must have at least.
+APP_SECRETS = {"secret_key": (64, 32), "database_password": (32, 16), "redis_password": (32, 16)}
+BACKUPS_KEY = (48, 32)
+
+
 def complete_secrets(given: Mapping[str, Any], names: list[str]) -> Secrets:
     """Return the given secrets and, where one is missing, a new random one."""
+    return _merged(plain(given), new_secrets(given, names))
+
+
+def new_secrets(given: Mapping[str, Any], names: list[str]) -> Secrets:
+    """Return a new random secret for each that is missing, and nothing else."""
     given = plain(given)
+    new: Secrets = {}
+    if not given.get("backups_encryption_key"):
+        new["backups_encryption_key"] = randomness.token_urlsafe(BACKUPS_KEY[0])
     apps = given.get("apps") or {}
-    return {
-        "backups_encryption_key": given.get("backups_encryption_key") or randomness.token_urlsafe(48),
-        "apps": {**apps, **{name: _app_secrets(apps.get(name) or {}) for name in names}},
+    missing = {
+        name: {
+            secret: randomness.token_urlsafe(size)
+            for secret, (size, _least) in APP_SECRETS.items()
+            if not (apps.get(name) or {}).get(secret)
+        }
+        for name in names
     }
+    missing = {name: secrets for name, secrets in missing.items() if secrets}
+    return {**new, "apps": missing} if missing else new
+
+
+def secret_names(secrets: Mapping[str, Any], where: str = "") -> list[str]:
+    """Name secrets without telling them."""
+    names: list[str] = []
+    for key, value in secrets.items():
+        names += secret_names(value, f"{where}{key}.") if isinstance(value, Mapping) else [f"{where}{key}"]
+    return names
 
 
 def lacks_secrets(given: Mapping[str, Any], names: list[str]) -> bool:
-    return bool(complete_secrets(given, names) != plain(given))
+    return bool(new_secrets(given, names))
 
 
-def _app_secrets(given: Mapping[str, Any]) -> Secrets:
-    new = {
-        "secret_key": randomness.token_urlsafe(64),
-        "database_password": randomness.token_urlsafe(32),
-        "redis_password": randomness.token_urlsafe(32),
-    }
-    return {**new, **given}
+def _merged(first: Secrets, second: Mapping[str, Any]) -> Secrets:
+    merged = {**first}
+    for key, value in second.items():
+        merged[key] = _merged(merged.get(key) or {}, value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def secret_problems(stored: Any, given: Any, names: list[str]) -> list[str]:
+    """Say what is wrong with the file of the secrets, and with all secrets that are given; never a secret itself.
+
+    What is not understood must not pass for missing: a new secret would take its place.
+    """
+    stored, given = plain(stored), plain(given)
+    unknown = _unknown(stored, ["django_secrets"], "the file of the secrets")
+    if unknown or not isinstance(given, dict):
+        return unknown or ["django_secrets: must be a dictionary"]
+    found = _unknown(given, ["backups_encryption_key", "apps"], "django_secrets")
+    found += _bad_secret(given, "backups_encryption_key", BACKUPS_KEY[1], "django_secrets")
+    apps = given.get("apps", {})
+    if not isinstance(apps, dict):
+        return [*found, "django_secrets.apps: must be a dictionary with the name of an app for each key"]
+    strangers = [name for name in apps if name not in names]
+    for name in names:
+        close = difflib.get_close_matches(name, strangers, n=1, cutoff=0.7) if name not in apps else []
+        found += [f"django_secrets.apps: there is no app {stranger!r}; did you mean {name}?" for stranger in close]
+    for name, secrets in apps.items():
+        found += _bad_app_secrets(secrets, f"django_secrets.apps.{name}")
+    return found
+
+
+def _unknown(mapping: Any, known: list[str], where: str) -> list[str]:
+    if not isinstance(mapping, dict):
+        return [f"{where}: must be a dictionary"]
+    return [f"{where}: unknown key {key!r}; there are: {', '.join(known)}" for key in mapping if key not in known]
+
+
+def _bad_app_secrets(secrets: Any, where: str) -> list[str]:
+    found = _unknown(secrets, [*APP_SECRETS, "secret_key_fallbacks"], where)
+    if not isinstance(secrets, dict):
+        return found
+    for name, (_size, least) in APP_SECRETS.items():
+        found += _bad_secret(secrets, name, least, where)
+    fallbacks = secrets.get("secret_key_fallbacks", [])
+    # The environment carries them with commas between them. A part of a key would be a key, too.
+    good = isinstance(fallbacks, list) and all(
+        isinstance(key, str) and len(key) > 1 and "," not in key for key in fallbacks
+    )
+    return found if good else [*found, f"{where}.secret_key_fallbacks: must be a list of former keys without commas"]
+
+
+def _bad_secret(secrets: dict[str, Any], name: str, least: int, where: str) -> list[str]:
+    value = secrets.get(name, "x" * least)
+    if isinstance(value, str) and len(value) >= least:
+        return []
+    return [f"{where}.{name}: must be a text of at least {least} characters (in quotes, if it has only digits)"]
 
 
 def workers(cpus: int, memory_mb: int, apps: int) -> int:
@@ -226,10 +301,16 @@ def unreadable(lookups: Sequence[Mapping[str, Any]]) -> list[str]:
     """Turn failed `git ls-remote` results into words."""
     return [
         f"django_apps.{lookup['app']['key']}.source: git cannot read {lookup['app']['value']['source']}: "
-        + (lookup["stderr"].strip().splitlines() or ["no answer"])[-1]
+        + _reason(lookup["stderr"])
         for lookup in lookups
         if lookup["rc"] != 0
     ]
+
+
+def _reason(complaint: str) -> str:
+    """Pick the line of git that says why; what follows it is advice."""
+    lines = complaint.strip().splitlines()
+    return next((line for line in lines if line.startswith("fatal:")), (lines or ["no answer"])[-1])
 
 
 def misspelt(names: list[str], specifications: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -209,7 +209,8 @@ def write(module: AnsibleModule, file: dict[str, Any]) -> tuple[bool, str]:
         return False, ""
     if not module.check_mode:
         replace(module, file)
-    return True, difference(file["path"], before or "", file["content"]) if file["diff"] else ""
+    hidden = f"{file['path']}: another content, which is not shown\n"
+    return True, difference(file["path"], before or "", file["content"]) if file["diff"] else hidden
 
 
 def make_directory(module: AnsibleModule, path: str) -> bool:
@@ -220,12 +221,17 @@ def make_directory(module: AnsibleModule, path: str) -> bool:
     return True
 
 
-def set_access(module: AnsibleModule, file: dict[str, Any]) -> bool:
-    """Set owner, group and mode; return whether one of them was another before."""
+def set_access(module: AnsibleModule, file: dict[str, Any]) -> str:
+    """Set owner, group and mode; return what was another before."""
     wanted = {name: file[name] for name in ("path", "owner", "group")}
     wanted["mode"] = file["mode"] or {"file": "0644", "directory": "0755"}[file["state"]]
-    access: bool = module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), changed=False)
-    return access
+    change: dict[str, Any] = {"before": {}, "after": {}}
+    module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), changed=False, diff=change)
+    return "".join(
+        f"{file['path']}: {name} {change['before'][name]} -> {value}\n"
+        for name, value in change["after"].items()
+        if name != "path"
+    )
 
 
 def is_news(path: str, known: datetime | None) -> bool:
@@ -258,11 +264,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     differences = ""
     for file in module.params["files"]:
         changed, shown = converge(module, file)
-        differences += shown
-        rewritten |= {file["path"]} if changed else set()
         # What is not there in check mode has no owner to compare.
-        if changed | (Path(file["path"]).exists() and set_access(module, file)):
-            written.add(file["path"])
+        access = set_access(module, file) if Path(file["path"]).exists() else ""
+        differences += shown + access
+        rewritten |= {file["path"]} if changed else set()
+        written |= {file["path"]} if changed or access else set()
     waiting = find_waiting(module, rewritten)
     return {
         "changed": bool(written or waiting["start"] or waiting["reload"]),

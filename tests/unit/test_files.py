@@ -64,7 +64,9 @@ def test_drift_of_content_and_of_permissions_is_repaired(run: Any, tmp_path: Pat
     run(described)
     for harm in (lambda: path.write_text("other\n"), lambda: path.chmod(0o666), path.unlink):
         harm()
-        assert run(described)["written"] == [str(path)]
+        answer = run(described)
+        assert answer["written"] == [str(path)]
+        assert str(path) in answer["diff"]["prepared"]
         assert (path.read_text(), mode(path)) == (TEXT, 0o600)
 
 
@@ -92,6 +94,7 @@ def test_a_secret_is_in_no_part_of_the_answer(run: Any, tmp_path: Path) -> None:
     secret = {"path": str(tmp_path / "secret"), "content": TEXT, "diff": False}
     assert "canary" not in json.dumps(run(secret))
     (tmp_path / "secret").write_text("another canary\n")
+    assert "secret: another content, which is not shown" in run(secret, check_mode=True)["diff"]["prepared"]
     assert "canary" not in json.dumps(run(secret))
 
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "roles/django_app/templates/groundwork_settings.py.j2"
+ROLE = Path(__file__).resolve().parents[2] / "roles/django_app"
+TEMPLATE = ROLE / "templates/groundwork_settings.py.j2"
+VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 HASHED = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
 SECURITY = "django.middleware.security.SecurityMiddleware"
@@ -59,7 +62,9 @@ def overlay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         text = jinja.from_string(TEMPLATE.read_text()).render(
             django_app_name="shop",
             django_app_settings="their_settings",
-            django_app_directory=directory,
+            __django_app_static=jinja.from_string(VARIABLES["__django_app_static"]).render(
+                django_app_directory=directory
+            ),
             django_app_settings_overrides=overrides or {},
         )
         namespace = {"__file__": str(tmp_path / directory / "groundwork_settings.py")}
@@ -91,7 +96,7 @@ def test_a_fresh_project_becomes_fit_for_production(overlay: Any, tmp_path: Path
     assert found["STORAGES"]["staticfiles"]["BACKEND"] == HASHED
     assert found["STORAGES"]["default"]["BACKEND"].endswith("FileSystemStorage")
     assert found["STATIC_ROOT"] == str(tmp_path / ".static")
-    assert (found["STATIC_URL"], found["MEDIA_URL"]) == ("static/", "/media/")
+    assert (found["STATIC_URL"], found["MEDIA_URL"]) == ("/static/", "/media/")
     assert [found[name] for name in ("SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE")] == [
         True
     ] * 3
@@ -112,7 +117,6 @@ def test_what_a_project_decided_well_stays(overlay: Any) -> None:
         "SECURE_HSTS_SECONDS": 63072000,
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_SCHEME", "https"),
         "LOGGING": {"version": 1},
-        "MEDIA_URL": "/uploads/",
         "EMAIL_HOST": "own.example.com",
     }
     found = overlay(own)
@@ -220,3 +224,12 @@ def test_overrides_have_the_last_word(overlay: Any) -> None:
     overrides = {"DEBUG": True, "X": {"a": [1, None, 'it\'s "quoted"\n']}, "LANGUAGE_CODE": "de"}
     found = overlay(STARTPROJECT, overrides=overrides)
     assert {name: found[name] for name in overrides} == overrides
+
+
+def test_urls_are_those_that_nginx_serves_unless_they_lead_elsewhere(overlay: Any) -> None:
+    nginx = {"STATIC_URL": "/assets/", "MEDIA_URL": "/uploads/"}
+    found = overlay({"STATIC_URL": "static/", "MEDIA_URL": "media/"}, nginx)
+    assert {name: found[name] for name in nginx} == nginx
+    cdn = {"STATIC_URL": "https://cdn.example.com/static/", "MEDIA_URL": "//cdn.example.com/media/"}
+    found = overlay(cdn, nginx)
+    assert {name: found[name] for name in cdn} == cdn

@@ -212,3 +212,57 @@ def test_a_repository_that_cannot_be_read_is_named_with_the_reason() -> None:
         {"app": {"key": "shop", "value": {"source": "https://x/y"}}, "rc": 128, "stderr": "a\nfatal: not found\n"}
     ]
     assert _wiring.unreadable(lookups) == ["django_apps.shop.source: git cannot read https://x/y: fatal: not found"]
+
+
+SECRETS: dict[str, Any] = {
+    "backups_encryption_key": "k" * 40,
+    "apps": {"shop": {"secret_key": "s" * 50, "database_password": "d" * 20, "redis_password": "r" * 20}},
+}
+
+
+def with_app_secret(**changes: Any) -> dict[str, Any]:
+    return {**SECRETS, "apps": {"shop": {**SECRETS["apps"]["shop"], **changes}}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "words"),
+    [
+        (
+            {"django_secret": SECRETS},
+            {},
+            "the file of the secrets: unknown key 'django_secret'; there are: django_secrets",
+        ),
+        ({}, {**SECRETS, "backup_encryption_key": "x"}, "unknown key 'backup_encryption_key'"),
+        ({}, {**SECRETS, "apps": None}, "django_secrets.apps: must be a dictionary"),
+        ({}, {**SECRETS, "apps": {"shpo": {}}}, "there is no app 'shpo'; did you mean shop?"),
+        ({}, {**SECRETS, "apps": {"shop": "x"}}, "django_secrets.apps.shop: must be a dictionary"),
+        ({}, with_app_secret(db_password="x"), "django_secrets.apps.shop: unknown key 'db_password'"),
+        ({}, with_app_secret(secret_key="short"), "secret_key: must be a text of at least 32 characters"),
+        ({}, with_app_secret(database_password=1234567890123456), "database_password: must be a text"),
+        (
+            {},
+            with_app_secret(secret_key_fallbacks="one-old-key"),
+            "secret_key_fallbacks: must be a list of former keys",
+        ),
+        ({}, with_app_secret(secret_key_fallbacks=["old,key"]), "secret_key_fallbacks: must be a list of former keys"),
+    ],
+)
+def test_a_secret_that_is_not_understood_is_refused_and_not_replaced(stored: Any, given: Any, words: str) -> None:
+    found = _wiring.secret_problems(stored, given, ["shop"])
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_good_secrets_are_accepted_also_those_of_an_app_that_is_gone() -> None:
+    assert _wiring.secret_problems({"django_secrets": SECRETS}, SECRETS, ["shop"]) == []
+    assert _wiring.secret_problems({}, {}, ["shop"]) == []
+    assert _wiring.secret_problems({}, with_app_secret(secret_key_fallbacks=["old-key"]), ["shop", "blog"]) == []
+    assert _wiring.secret_problems({}, SECRETS, []) == []
+
+
+def test_only_missing_secrets_are_new() -> None:
+    assert _wiring.new_secrets(SECRETS, ["shop"]) == {}
+    new = _wiring.new_secrets({"apps": {"shop": {"secret_key": "s" * 50}}}, ["shop"])
+    names = ["backups_encryption_key", "apps.shop.database_password", "apps.shop.redis_password"]
+    assert _wiring.secret_names(new) == names
+    assert _wiring.secret_problems({}, _wiring.complete_secrets(new, ["shop"]), ["shop"]) == []

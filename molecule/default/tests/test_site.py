@@ -115,7 +115,7 @@ def test_no_part_of_the_site_runs_in_debug_mode(guest: Browser) -> None:
 
 def test_a_session_survives_a_restart_of_the_app(host: Any, guest: Browser) -> None:
     assert [visits(guest), visits(guest)] == [1, 2]
-    host.check_output("systemctl restart gunicorn-guestbook.service")
+    host.check_output("systemctl restart 'gunicorn-guestbook@*.service'")
     assert visits(guest) == 3
 
 
@@ -178,10 +178,11 @@ def test_without_redis_the_site_is_slower_but_there_and_logins_are_kept(
 
 
 def test_a_restart_of_postgresql_needs_no_restart_of_the_app(host: Any, guest: Browser) -> None:
-    pid = host.check_output("systemctl show --value --property=MainPID gunicorn-guestbook.service")
+    master = "systemctl show --value --property=MainPID 'gunicorn-guestbook@*.service'"
+    pid = host.check_output(master)
     host.check_output("systemctl restart 'postgresql@*-main.service'")
     wait_for_page(guest, seconds=15)
-    assert host.check_output("systemctl show --value --property=MainPID gunicorn-guestbook.service") == pid
+    assert host.check_output(master) == pid
 
 
 def test_nothing_but_ssh_and_the_web_listens_on_a_public_address(host: Any) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,8 +45,13 @@ def status(host: Any, app: str) -> dict[str, Any]:
     return answer
 
 
+def live(host: Any, app: str) -> str:
+    """The instance that serves, such as gunicorn-shop@a."""
+    return str(host.check_output(f"readlink /run/gunicorn-{app}.sock")).removesuffix(".sock")
+
+
 def unit(host: Any, app: str, key: str) -> str:
-    return str(host.check_output(f"systemctl show --value --property={key} gunicorn-{app}.service"))
+    return str(host.check_output(f"systemctl show --value --property={key} {live(host, app)}.service"))
 
 
 def play(*options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
@@ -117,7 +121,7 @@ def test_it_writes_to_its_own_places_only(host: Any, app: str) -> None:
     search = "find / -ignore_readdir_race -path /proc -prune -o ! -type l -writable -prune -print 2>/dev/null"
     account = f"setpriv --reuid={app} --regid={app} --init-groups "
     found = {path for path in host.run(inside + account + search).stdout.split() if not host.file(path).is_socket}
-    memory = {"/dev/mqueue", "/dev/shm", "/tmp", "/var/tmp", f"/run/gunicorn-{app}"}
+    memory = {"/dev/mqueue", "/dev/shm", "/tmp", "/var/tmp", f"/run/{live(host, app)}"}
     devices = {f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero", "ptmx", "pts/ptmx")}
     assert found - devices - memory == {f"/srv/{app}/data"}
     # And where the file system is read-only, root could not either.
@@ -128,9 +132,9 @@ def test_it_writes_to_its_own_places_only(host: Any, app: str) -> None:
 @each_app
 def test_the_sandbox_is_tight(host: Any, app: str) -> None:
     # What remains: the internet (1.0 with IPAddressDeny), and a umask that lets nginx read what is uploaded.
-    verdict = host.check_output(f"systemd-analyze security --no-pager gunicorn-{app}.service | tail -1")
+    verdict = host.check_output(f"systemd-analyze security --no-pager {live(host, app)}.service | tail -1")
     assert float(re.findall(r"\d\.\d", verdict)[0]) <= 1.1
-    assert host.run(f"systemd-analyze verify gunicorn-{app}.service 2>&1").stdout == ""
+    assert host.run(f"systemd-analyze verify {live(host, app)}.service 2>&1").stdout == ""
 
 
 def test_no_secret_is_in_sight(host: Any) -> None:
@@ -154,7 +158,7 @@ def test_no_secret_is_in_sight(host: Any) -> None:
 @each_app
 def test_a_request_in_flight_survives_a_restart(host: Any, app: str) -> None:
     master = unit(host, app, "MainPID")
-    answer = host.check_output(f"{curl(app, '/slow/3/')} & sleep 1; systemctl restart gunicorn-{app}; wait")
+    answer = host.check_output(f"{curl(app, '/slow/3/')} & sleep 1; systemctl restart {live(host, app)}; wait")
     assert answer.startswith("slept 3 s")
     assert unit(host, app, "MainPID") != master
 
@@ -170,7 +174,8 @@ def under_load(host: Any, app: str, event: str) -> list[str]:
 
 @each_app
 def test_a_restart_loses_no_request(host: Any, app: str) -> None:
-    answers = under_load(host, app, f"systemctl restart gunicorn-{app}; sleep 1; systemctl restart gunicorn-{app}")
+    service = live(host, app)
+    answers = under_load(host, app, f"systemctl restart {service}; sleep 1; systemctl restart {service}")
     assert len(answers) > 50
     assert set(answers) == {"200"}
 
@@ -199,47 +204,113 @@ def test_an_error_of_the_application_is_in_the_journal(host: Any, app: str) -> N
         assert ask(host, app, "/").status == 500
     finally:
         host.check_output(change.format("ALTER TABLE away RENAME TO guestbook_entry"))
-    log = host.check_output(f"journalctl --unit=gunicorn-{app} --lines=200 --no-pager")
+    log = host.check_output(f"journalctl --unit={live(host, app)} --lines=200 --no-pager")
     assert "Traceback" in log
     assert "no such table: guestbook_entry" in log
     assert f"canary-{app}" not in log
 
 
-def test_a_broken_application_fails_the_play_and_traffic_waits_for_the_repair(host: Any) -> None:
-    broken = play(apps=[{**SHOP, "application": "config.nowhere:application"}])
-    assert "failed=1" in broken.stdout
-    text = " ".join((broken.stdout + broken.stderr).split())
-    assert "shop (config.nowhere:application) does not answer." in text
-    assert "ModuleNotFoundError: No module named 'config.nowhere'" in text
-    assert "canary" not in broken.stdout + broken.stderr
+def serve_changed(host: Any, app: str) -> None:
+    host.check_output(f"touch /etc/django/{app}.env")
 
-    host.check_output(f"({curl('shop', '/', '-o', '/tmp/waited', '-w', '%{http_code}')} >/tmp/code 2>&1 &) ; sleep 1")
-    time.sleep(5)  # long enough for systemd to give up, if it were allowed to
-    again = play(apps=[{**SHOP, "application": "config.nowhere:application"}], gunicorn_start_timeout=5)
-    assert "failed=1" in again.stdout, "a second run must not be taken in"
-    assert "failed=0" in play().stdout
-    host.check_output("timeout 10 sh -c 'until grep -q 200 /tmp/code; do sleep 0.2; done'")
+
+@pytest.mark.parametrize("app", ["shop"])
+def test_a_change_is_taken_over_by_another_instance_without_a_failed_request(host: Any, app: str) -> None:
+    """The clients ask on the host itself while the control node runs the play."""
+    before = live(host, app)
+    request = curl(app, "/status/", "-o", "/dev/null", "-w", r"%{http_code}\\n")
+    slow = curl(app, "/slow/10/")
+    host.check_output(
+        "touch /tmp/load; for n in 1 2 3 4; do "
+        f'systemd-run --quiet --collect sh -c "while [ -e /tmp/load ]; do {request} >>/tmp/answers.$n 2>&1; done"; done'
+    )
+    host.check_output(f'systemd-run --quiet --unit=slow sh -c "{slow} >/tmp/slow 2>&1"; sleep 1')
+    try:
+        serve_changed(host, app)
+        assert "failed=0" in play().stdout
+        after = live(host, app)
+        assert after != before
+        host.check_output("sleep 15")
+    finally:
+        host.check_output("rm -f /tmp/load; sleep 2")
+    answers = host.check_output("cat /tmp/answers.*").split()
+    host.check_output("rm /tmp/answers.*")
+    assert len(answers) > 500
+    assert set(answers) == {"200"}
+    # A request that was running when the other one took over has had its answer.
+    assert "slept 10 s" in host.check_output("cat /tmp/slow")
+    # And then the old one is down, and stays down.
+    assert host.run(f"systemctl is-active {before}.service {before}.socket").stdout.split() == ["inactive"] * 2
+    assert host.run(f"systemctl is-enabled {before}.service {before}.socket").stdout.split() == ["disabled"] * 2
+    assert "changed=0" in play().stdout
+
+
+def test_a_broken_application_fails_the_play_and_the_instance_that_serves_goes_on(host: Any) -> None:
+    before, master = live(host, "shop"), unit(host, "shop", "MainPID")
+    for _ in range(2):  # a second run must not be taken in
+        broken = play(apps=[{**SHOP, "application": "config.nowhere:application"}], gunicorn_start_timeout=15)
+        assert "failed=1" in broken.stdout
+        text = " ".join((broken.stdout + broken.stderr).split())
+        assert "shop (config.nowhere:application) does not answer" in text
+        assert "The instance that served before goes on." in text
+        assert "ModuleNotFoundError: No module named 'config.nowhere'" in text
+        assert "canary" not in broken.stdout + broken.stderr
+        assert (live(host, "shop"), unit(host, "shop", "MainPID")) == (before, master)
+        assert ask(host, "shop", "/").status == 200
+    assert host.check_output("systemctl list-units --plain --no-legend 'gunicorn-shop@*.service' | wc -l") == "1"
+    assert "changed=0" in play().stdout
+
+
+def test_an_application_that_answers_only_errors_never_gets_a_visitor(host: Any, restored: None) -> None:
+    del restored
+    before = live(host, "shop")
+    host.check_output(
+        "cp /etc/django/shop.env /root/shop.env; sed -i 's#shop/data/db#shop/data/none/db#' /etc/django/shop.env"
+    )
+    try:
+        broken = play(gunicorn_start_timeout=8)
+        assert "failed=1" in broken.stdout
+        assert "answers 500" in broken.stdout + broken.stderr
+        assert live(host, "shop") == before
+        assert ask(host, "shop", "/").status == 200
+    finally:
+        host.check_output("cp --preserve /root/shop.env /etc/django/shop.env; rm /root/shop.env")
 
 
 # --- what an operator sees ---
 
 
-def test_drift_is_named_and_repaired_and_an_interrupted_run_is_finished(host: Any) -> None:
-    host.check_output(
-        "systemctl stop gunicorn-shop.socket gunicorn-shop.service; systemctl disable gunicorn-shop.socket"
-    )
+def test_drift_is_named_and_repaired(host: Any) -> None:
+    service = live(host, "shop")
+    host.check_output(f"systemctl disable --now {service}.socket {service}.service")
     check = play("--check", "--diff")
     assert "failed=0" in check.stdout
     assert "changed=0" not in check.stdout
     assert "failed=0" in play().stdout
     assert ask(host, "shop", "/").status == 200
-    host.check_output("systemctl is-enabled gunicorn-shop.socket gunicorn-shop.service")
+    host.check_output(f"systemctl is-enabled {live(host, 'shop')}.socket {live(host, 'shop')}.service")
 
-    # As a deployment does, and then dies.
-    master = unit(host, "shop", "MainPID")
+    host.check_output(f"sed -i s/threads/threads_/ /etc/{live(host, 'shop')}.conf.py")
+    check = play("--check", "--diff")
+    assert "-threads_ = 4" in check.stdout
+    assert "failed=0" in play().stdout
+    assert "changed=0" in play().stdout
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(host: Any) -> None:
+    # After a new link to the code.
+    before = live(host, "shop")
     host.check_output("ln -sfn /srv/release /srv/shop/current")
-    assert "RUNNING HANDLER [groundwork.django.gunicorn : Restart shop]" in play().stdout
-    assert unit(host, "shop", "MainPID") != master
+    assert "failed=0" in play().stdout
+    assert live(host, "shop") != before
+    # Between the start of one instance and the end of the other.
+    host.check_output(
+        f"while systemctl is-active {before}.service; do sleep 1; done; systemctl enable --now {before}.service"
+    )
+    assert live(host, "shop") == before
+    left = {"gunicorn-shop@a", "gunicorn-shop@b"} - {before}
+    assert "failed=0" in play().stdout
+    host.check_output(f"timeout 30 sh -c 'while systemctl is-active {left.pop()}.service; do sleep 1; done'")
     assert "changed=0" in play().stdout
 
 

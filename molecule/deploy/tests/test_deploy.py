@@ -1,0 +1,373 @@
+"""What visitors notice of deployments, good ones and bad ones: nothing but the new version."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+PROJECT = EPHEMERAL / "project"
+sys.path.insert(0, str(ROOT / "molecule" / "shared"))
+
+from load import Traffic  # shared by the scenarios, not installed
+
+DOMAIN = "guestbook.test"
+RATE = 220
+APP = "guestbook"
+
+
+def play(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [
+        "ansible-playbook",
+        "--inventory",
+        EPHEMERAL / "inventory",
+        f"groundwork.django.{name}",
+    ]
+    return subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+
+
+def deploy(*options: str) -> subprocess.CompletedProcess[str]:
+    return play("deploy", *options)
+
+
+def message(run: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((run.stdout + run.stderr).replace("\\n", " ").split())
+
+
+def change(what: str = "page") -> None:
+    """Make another version of the project."""
+    with (PROJECT / "guestbook/views.py").open("a") as file:
+        file.write(f"# {what} {time.time()}\n")
+
+
+def current(host: Any) -> str:
+    return Path(host.check_output(f"readlink /srv/{APP}/current")).name
+
+
+def master(host: Any) -> str:
+    live = host.check_output(f"readlink /run/gunicorn-{APP}.sock").removesuffix(".sock")
+    return str(host.check_output(f"systemctl show --value --property=MainPID {live}.service"))
+
+
+def record(host: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in host.check_output(f"cat /srv/{APP}/deployments.log").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Path:
+    path = Path(tmp_path_factory.mktemp("trust") / "certificate.pem")
+    host = request.getfixturevalue("host")
+    path.write_text(host.check_output(f"cat /etc/nginx/tls/{APP}.crt"))
+    return path
+
+
+@pytest.fixture
+def traffic(host: Any, certificate: Path) -> Callable[[], Traffic]:
+    address = host.ansible.get_variables()["ansible_host"]
+    return lambda: Traffic(DOMAIN, address, certificate, RATE)
+
+
+@pytest.fixture(autouse=True)
+def project() -> Iterator[Path]:
+    """What a test did to the project is undone, and so is what it left on the server by the next deployment."""
+    kept = EPHEMERAL / "kept"
+    shutil.copytree(PROJECT, kept)
+    yield PROJECT
+    shutil.rmtree(PROJECT)
+    kept.rename(PROJECT)
+
+
+def assert_nobody_noticed(visitors: Traffic) -> None:
+    assert visitors.failures == []
+    assert visitors.rate > 200
+    assert any(answer.request.startswith("POST") for answer in visitors.answers)
+
+
+# --- good deployments -------------------------------------------------------
+
+
+def test_new_code_is_online_and_no_request_failed(host: Any, traffic: Any) -> None:
+    before = current(host)
+    change()
+    with traffic() as visitors:
+        time.sleep(5)
+        began = time.time()
+        done = deploy()
+        ended = time.time()
+        time.sleep(15)
+    assert done.returncode == 0, message(done)
+    assert_nobody_noticed(visitors)
+    after = current(host)
+    assert after != before
+    assert {answer.release for answer in visitors.answers if answer.at < began} - {""} == {before}
+    assert {answer.release for answer in visitors.answers if answer.at > ended} - {""} == {after}
+    quiet, busy = visitors.percentile(0.99, until=began), visitors.percentile(0.99, began, ended)
+    print(f"deployed in {ended - began:.1f} s; p99 {1000 * quiet:.0f} ms before, {1000 * busy:.0f} ms during it")
+    assert record(host)[-1] == {
+        **record(host)[-1],
+        "action": "deploy",
+        "outcome": "online",
+        "from": before,
+        "to": after,
+    }
+
+
+def test_the_retired_instance_stays_down(host: Any, traffic: Any) -> None:
+    change()
+    assert deploy().returncode == 0
+    with traffic() as visitors:
+        time.sleep(60)
+    assert_nobody_noticed(visitors)
+    assert host.check_output(f"systemctl list-units --plain --no-legend 'gunicorn-{APP}@*.service' | wc -l") == "1"
+
+
+def test_new_requirements_and_a_migration_fail_no_request(host: Any, traffic: Any, project: Path) -> None:
+    with (project / "requirements.txt").open("a") as file:
+        file.write("whitenoise\n")
+    (project / "guestbook/migrations/0100_note.py").write_text(ADDS_A_COLUMN)
+    with traffic() as visitors:
+        time.sleep(2)
+        done = deploy()
+        time.sleep(15)
+    assert done.returncode == 0, message(done)
+    assert_nobody_noticed(visitors)
+    assert "whitenoise" in host.check_output(f"ls /srv/{APP}/current/.venv/lib/python3*/site-packages")
+    assert "[X] 0100_note" in host.check_output(f"{APP}-manage showmigrations guestbook")
+
+    # The way back is closed, unless somebody says that the old code can live with the new column.
+    refused = play("rollback")
+    assert refused.returncode != 0
+    assert "migrations that the release does not know: guestbook.0100_note" in message(refused)
+    with traffic() as visitors:
+        back = play("rollback", "-e", "django_rollback_anyway=true")
+        time.sleep(12)
+    assert back.returncode == 0, message(back)
+    assert_nobody_noticed(visitors)
+    host.check_output(
+        f"runuser -u postgres -- psql -q {APP} -c \"DELETE FROM django_migrations WHERE name = '0100_note'\""
+    )
+
+
+def test_the_same_version_again_changes_nothing(host: Any) -> None:
+    change()
+    assert deploy().returncode == 0
+    process = master(host)
+    assert "changed=0 " in deploy().stdout
+    assert "changed=0 " in play("site").stdout
+    assert master(host) == process
+
+
+def test_a_rollback_goes_back_one_release_after_the_other_and_stays(host: Any, traffic: Any) -> None:
+    releases = []
+    for _ in range(3):
+        change()
+        assert deploy().returncode == 0
+        releases.append(current(host))
+    first, second, third = releases
+    with traffic() as visitors:
+        assert play("rollback").returncode == 0
+        assert current(host) == second
+        assert play("rollback").returncode == 0
+        assert current(host) == first
+        time.sleep(12)
+    assert_nobody_noticed(visitors)
+    assert [entry["action"] for entry in record(host)[-2:]] == ["rollback"] * 2
+
+    # The project on the control node is still the third version.
+    converged = play("site")
+    assert "changed=0 " in converged.stdout
+    assert f"release {third} was rolled back, so {first} stays" in message(converged)
+    refused = deploy()
+    assert f"release {third} was rolled back. Deploy another version" in message(refused)
+    assert current(host) == first
+    assert deploy("-e", "django_again=true").returncode == 0
+    assert current(host) == third
+    assert play("rollback", "-e", "django_release=none-such").returncode != 0
+
+
+def test_requests_that_are_running_at_the_switch_are_answered(host: Any) -> None:
+    address = host.ansible.get_variables()["ansible_host"]
+    change()
+    command = [sys.executable, "-c", SLOW_VISITOR.format(shared=ROOT / "molecule/shared"), DOMAIN, address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as visitor:
+        assert visitor.stdin
+        visitor.stdin.write(guest_certificate(host))
+        visitor.stdin.close()
+        done = deploy()
+        assert done.returncode == 0, message(done)
+        assert visitor.stdout
+        answers = visitor.stdout.read().split()
+    assert len(answers) > 5
+    assert set(answers) == {"200"}
+
+
+def guest_certificate(host: Any) -> str:
+    return str(host.check_output(f"cat /etc/nginx/tls/{APP}.crt"))
+
+
+# --- bad ones ---------------------------------------------------------------
+
+
+def broken_requirement() -> None:
+    (PROJECT / "requirements.txt").write_text("no-such-package-of-ours==1\n")
+
+
+def broken_settings() -> None:
+    with (PROJECT / "config/settings.py").open("a") as file:
+        file.write("import no_such_module_of_ours\n")
+
+
+def broken_application() -> None:
+    with (PROJECT / "config/wsgi.py").open("a") as file:
+        file.write("import no_such_module_of_ours\n")
+
+
+def dying_worker() -> None:
+    with (PROJECT / "config/wsgi.py").open("a") as file:
+        file.write("import os, threading\nthreading.Timer(0.3, os._exit, [1]).start()\n")
+
+
+def failing_migration() -> None:
+    (PROJECT / "guestbook/migrations/0100_note.py").write_text(ADDS_A_COLUMN.replace("ALTER TABLE", "ALTER TABEL"))
+
+
+def failing_pages() -> None:
+    with (PROJECT / "guestbook/views.py").open("a") as file:
+        file.write("def book(request):\n    raise RuntimeError('broken on purpose')\n")
+
+
+def pages_that_never_answer() -> None:
+    with (PROJECT / "guestbook/views.py").open("a") as file:
+        file.write("def book(request):\n    time.sleep(3600)\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "step", "reason"),
+    [
+        (broken_requirement, "Install what the project requires", "no-such-package-of-ours"),
+        (broken_settings, "Check the project", "no_such_module_of_ours"),
+        (failing_migration, "Migrate the database", "ALTER TABEL"),
+        (broken_application, "does not answer", "no_such_module_of_ours"),
+        (dying_worker, "does not answer", "processes die"),
+        (failing_pages, "does not answer", "answers 500"),
+        (pages_that_never_answer, "does not answer", ""),
+    ],
+)
+def test_a_broken_release_gets_no_visitor(host: Any, traffic: Any, harm: Any, step: str, reason: str) -> None:
+    before, process = current(host), master(host)
+    harm()
+    with traffic() as visitors:
+        broken = deploy("-e", '{"gunicorn_start_timeout": 15}')
+        time.sleep(3)
+    assert broken.returncode != 0
+    assert step in message(broken)
+    assert reason in message(broken)
+    assert_nobody_noticed(visitors)
+    assert {answer.release for answer in visitors.answers} - {""} == {before}
+    assert (current(host), master(host)) == (before, process)
+    assert record(host)[-1]["outcome"] == "failed"
+
+
+def test_a_migration_that_waits_for_a_lock_gives_up_and_makes_nobody_wait(
+    host: Any, traffic: Any, project: Path
+) -> None:
+    before = current(host)
+    (project / "guestbook/migrations/0100_note.py").write_text(ADDS_A_COLUMN)
+    lock = "BEGIN; LOCK guestbook_entry IN ACCESS SHARE MODE; SELECT pg_sleep(60)"
+    host.check_output(f"systemd-run --quiet --unit=lock runuser -u postgres -- psql -q {APP} -c '{lock}'")
+    try:
+        with traffic() as visitors:
+            broken = deploy()
+    finally:
+        host.check_output("systemctl stop lock")
+    assert "Migrate the database" in message(broken)
+    assert "lock timeout" in message(broken)
+    assert visitors.failures == []
+    assert current(host) == before
+
+
+def test_after_bad_releases_the_next_good_one_works(host: Any) -> None:
+    broken_application()
+    assert deploy().returncode != 0
+    (PROJECT / "config/wsgi.py").write_text((EPHEMERAL / "kept/config/wsgi.py").read_text())
+    change()
+    done = deploy()
+    assert done.returncode == 0, message(done)
+    assert record(host)[-1]["outcome"] == "online"
+
+
+def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_by_the_next(
+    host: Any, traffic: Any
+) -> None:
+    with traffic() as visitors:
+        for second in range(3, 15):
+            change()
+            command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory"]
+            with subprocess.Popen([*command, "groundwork.django.deploy"], stdout=subprocess.DEVNULL) as run:
+                time.sleep(second)
+                run.send_signal(signal.SIGKILL)
+        done = deploy()
+        time.sleep(12)
+    assert done.returncode == 0, message(done)
+    assert_nobody_noticed(visitors)
+    assert "changed=0 " in deploy().stdout
+    assert host.check_output(f"systemctl list-units --plain --no-legend 'gunicorn-{APP}@*.service' | wc -l") == "1"
+
+
+def test_of_two_deployments_at_a_time_one_is_refused(host: Any) -> None:
+    change()
+    command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", "groundwork.django.deploy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
+        time.sleep(7)
+        second = deploy()
+        assert first.stdout
+        said = first.stdout.read()
+    assert first.returncode == 0, said
+    assert second.returncode != 0
+    assert f"{APP}: " in message(second)
+    assert " is deploying it (process " in message(second)
+    assert "changed=0 " in deploy().stdout
+    del host
+
+
+def test_many_deployments_leave_few_releases(host: Any) -> None:
+    for _ in range(7):
+        change()
+        assert deploy().returncode == 0
+    served = [entry["to"] for entry in record(host) if entry["outcome"] == "online"]
+    assert set(host.check_output(f"ls /srv/{APP}/releases").split()) == set(served[-5:])
+    assert host.check_output("systemctl --failed --quiet") == ""
+
+
+ADDS_A_COLUMN = """
+from django.db import migrations
+class Migration(migrations.Migration):
+    dependencies = [('guestbook', '0001_initial')]
+    operations = [migrations.RunSQL('ALTER TABLE guestbook_entry ADD COLUMN IF NOT EXISTS note text NULL', '')]
+"""
+
+SLOW_VISITOR = """
+import sys, threading, time
+sys.path.insert(0, "{shared}")
+from browser import Browser
+guest = lambda: Browser(sys.argv[1], sys.argv[2], certificate)
+certificate = sys.stdin.read()
+threads = []
+for _ in range(20):
+    threads.append(threading.Thread(target=lambda: print(guest().get("/slow/10/").status)))
+    threads[-1].start()
+    time.sleep(1)
+for thread in threads:
+    thread.join()
+"""
