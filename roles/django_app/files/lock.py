@@ -20,7 +20,7 @@ from typing import Any
 
 def process(pid: int) -> tuple[str, int, str]:
     """Return the name of a process, its parent, and when it started, by /proc/PID/stat."""
-    head, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    head, tail = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)
     fields = tail.split()
     return head.partition("(")[2], int(fields[1]), fields[19]
 
