@@ -44,7 +44,7 @@ class Visitor(threading.Thread):
             if self.leaving.is_set():
                 return
             self.step(number % 10)
-            due = max(due + self.pause, time.monotonic() - 1)
+            due = max(due + self.pause, time.monotonic() - 5)
             self.leaving.wait(max(0, due - time.monotonic()))
 
     def step(self, kind: int) -> None:
