@@ -24,6 +24,8 @@ from load import Traffic  # shared by the scenarios, not installed
 
 DOMAIN = "guestbook.test"
 RATE = 240
+# How many seconds nginx uses a connection to an app, and how many more it keeps it idle.
+KEPT = 10
 APP = "guestbook"
 
 
@@ -111,7 +113,8 @@ def test_new_code_is_online_and_no_request_failed(host: Any, traffic: Any) -> No
     after = current(host)
     assert after != before
     assert {answer.release for answer in visitors.answers if answer.at < began} - {""} == {before}
-    assert {answer.release for answer in visitors.answers if answer.at > ended} - {""} == {after}
+    # On the connections that nginx keeps, the old one may go on for as long as these live.
+    assert {answer.release for answer in visitors.answers if answer.at > ended + KEPT} - {""} == {after}
     quiet, busy = visitors.percentile(0.99, until=began), visitors.percentile(0.99, began, ended)
     print(f"deployed in {ended - began:.1f} s; p99 {1000 * quiet:.0f} ms before, {1000 * busy:.0f} ms during it")
     assert record(host)[-1] == {
@@ -285,7 +288,7 @@ def test_a_migration_that_waits_for_a_lock_gives_up_and_makes_nobody_wait(
     before = current(host)
     (project / "guestbook/migrations/0100_note.py").write_text(ADDS_A_COLUMN)
     lock = "BEGIN; LOCK guestbook_entry IN ACCESS SHARE MODE; SELECT pg_sleep(600)"
-    host.check_output(f"systemd-run --quiet --unit=lock runuser -u postgres -- psql -q {APP} -c '{lock}'")
+    host.check_output(f"systemd-run --quiet --collect --unit=lock runuser -u postgres -- psql -q {APP} -c '{lock}'")
     try:
         with traffic() as visitors:
             broken = deploy()
