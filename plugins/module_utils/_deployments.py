@@ -24,8 +24,11 @@ def entries(lines: Iterable[str]) -> list[Entry]:
     return found
 
 
-def summary(lines: Iterable[str]) -> dict[str, Any]:
-    """Return the releases that served (the newest last), and those that a rollback withdrew."""
+def summary(lines: Iterable[str], current: str = "") -> dict[str, Any]:
+    """Return the releases that served (the newest last), those that a rollback withdrew, and the one to go back to.
+
+    `current` is the release in use. A killed run may have changed it without a word in the record.
+    """
     served: list[str] = []
     withdrawn: list[str] = []
     for entry in entries(lines):
@@ -38,7 +41,16 @@ def summary(lines: Iterable[str]) -> dict[str, Any]:
             served = served[: served.index(release)] if release in served else served
         withdrawn = [name for name in withdrawn if name != release]
         served = [*(name for name in served if name != release), release]
-    return {"served": served, "withdrawn": withdrawn}
+    return {"served": served, "withdrawn": withdrawn, "previous": _previous(served, current)}
+
+
+def _previous(served: list[str], current: str) -> str:
+    if current not in served:
+        return served[-1] if served else ""
+    if current != served[-1]:
+        # The way back was begun already.
+        return current
+    return served[-2] if len(served) > 1 else ""
 
 
 def outdated(finished: Iterable[str], served: list[str], keep: int) -> list[str]:

@@ -45,7 +45,25 @@ def record(*steps: str) -> list[str]:
     ],
 )
 def test_the_record_tells_what_served_and_what_was_withdrawn(steps: str, served: str, withdrawn: str) -> None:
-    assert summary(record(*steps.split())) == {"served": served.split(), "withdrawn": withdrawn.split()}
+    found = summary(record(*steps.split()))
+    assert (found["served"], found["withdrawn"]) == (served.split(), withdrawn.split())
+
+
+@pytest.mark.parametrize(
+    ("steps", "current", "previous"),
+    [
+        ("", "", ""),
+        ("A", "A", ""),
+        ("A B C", "C", "B"),
+        ("A B C <B", "B", "A"),
+        # Killed after the link, before the record: a deployment of D, and a rollback to B.
+        ("A B C", "D", "C"),
+        ("A B C", "B", "B"),
+        ("", "A", ""),
+    ],
+)
+def test_the_way_back_leads_to_the_release_before(steps: str, current: str, previous: str) -> None:
+    assert summary(record(*steps.split()), current)["previous"] == previous
 
 
 def test_a_line_of_a_killed_run_is_passed_over() -> None:
