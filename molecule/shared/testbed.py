@@ -299,6 +299,21 @@ def boot(bed: Bed, host: str) -> str:
     return identity
 
 
+def reboot(bed: Bed, host: str, *, power_loss: bool) -> None:
+    """Let a host go down in order, or all at once, and bring it up again."""
+    index = list(bed["hosts"]).index(host)
+    leader = bed["leaders"][index]
+    if power_loss:
+        kill_with_children(int(leader.split("@")[0]))
+    else:
+        run(*ssh_command(bed, host), "systemctl reboot", check=False)
+    while is_alive(leader):
+        time.sleep(0.1)
+    bed["leaders"][index] = boot(bed, host)
+    save(bed)
+    wait_for(bed, host)
+
+
 def wait_for(bed: Bed, host: str) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     state = ""
@@ -399,6 +414,10 @@ def arguments() -> argparse.Namespace:
     command.add_argument("--owner", type=int, help="remove the bed when this process is gone")
     for verb, text in (("down", "remove a bed"), ("watch", "remove a bed when its owner is gone")):
         commands.add_parser(verb, help=text).add_argument("bed")
+    command = commands.add_parser("reboot", help="restart a host")
+    command.add_argument("bed")
+    command.add_argument("host")
+    command.add_argument("--power-loss", action="store_true", help="without letting it stop anything")
     commands.add_parser("list", help="print all beds as JSON")
     command = commands.add_parser("ssh", help="log in to a host, or run a command on it")
     command.add_argument("bed")
@@ -418,6 +437,8 @@ def main() -> None:
             down(args.bed)
     elif args.command == "watch":
         watch(args.bed)
+    elif args.command == "reboot":
+        reboot(load(args.bed), args.host, power_loss=args.power_loss)
     elif args.command == "list":
         print(json.dumps(beds(), indent=1))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -60,6 +61,20 @@ def current(host: Any) -> str:
 def master(host: Any) -> str:
     live = host.check_output(f"readlink /run/gunicorn-{APP}.sock").removesuffix(".sock")
     return str(host.check_output(f"systemctl show --value --property=MainPID {live}.service"))
+
+
+def start_deployment(output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", "groundwork.django.deploy"]
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+
+def running_instances(host: Any) -> str:
+    return str(host.check_output(f"systemctl list-units --plain --no-legend 'gunicorn-{APP}@*.service' | wc -l"))
+
+
+def forget_the_note(host: Any) -> None:
+    forget = "DELETE FROM django_migrations WHERE name = '0100_note'"
+    host.check_output(f'runuser -u postgres -- psql -q {APP} -c "{forget}"')
 
 
 def record(host: Any) -> list[dict[str, Any]]:
@@ -132,7 +147,7 @@ def test_the_retired_instance_stays_down(host: Any, traffic: Any) -> None:
     with traffic() as visitors:
         time.sleep(60)
     assert_nobody_noticed(visitors)
-    assert host.check_output(f"systemctl list-units --plain --no-legend 'gunicorn-{APP}@*.service' | wc -l") == "1"
+    assert running_instances(host) == "1"
 
 
 def test_new_requirements_and_a_migration_fail_no_request(host: Any, traffic: Any, project: Path) -> None:
@@ -157,9 +172,7 @@ def test_new_requirements_and_a_migration_fail_no_request(host: Any, traffic: An
         time.sleep(12)
     assert back.returncode == 0, message(back)
     assert_nobody_noticed(visitors)
-    host.check_output(
-        f"runuser -u postgres -- psql -q {APP} -c \"DELETE FROM django_migrations WHERE name = '0100_note'\""
-    )
+    forget_the_note(host)
 
 
 def test_the_same_version_again_changes_nothing(host: Any) -> None:
@@ -236,6 +249,27 @@ def broken_application() -> None:
         file.write("import no_such_module_of_ours\n")
 
 
+def failing_check() -> None:
+    with (PROJECT / "guestbook/models.py").open("a") as file:
+        file.write(REFUSING_CHECK)
+
+
+def unreachable_cache() -> None:
+    cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}
+    with (PROJECT / "config/settings.py").open("a") as file:
+        file.write(f"CACHES = {{'default': {cache}}}\n")
+
+
+def failing_health_path() -> None:
+    with (PROJECT / "guestbook/views.py").open("a") as file:
+        file.write("def health(request):\n    raise RuntimeError('broken on purpose')\n")
+
+
+def silent_health_path() -> None:
+    with (PROJECT / "guestbook/views.py").open("a") as file:
+        file.write("def health(request):\n    time.sleep(3600)\n")
+
+
 def dying_worker() -> None:
     with (PROJECT / "config/wsgi.py").open("a") as file:
         file.write("import os, threading\nthreading.Timer(0.3, os._exit, [1]).start()\n")
@@ -258,20 +292,27 @@ def pages_that_never_answer() -> None:
 @pytest.mark.parametrize(
     ("harm", "step", "reason"),
     [
-        (broken_requirement, "Install what the project requires", "no-such-package-of-ours"),
+        (broken_requirement, "install what the project requires", "no-such-package-of-ours"),
         (broken_settings, "Check the project", "no_such_module_of_ours"),
+        (failing_check, "Check the project", "refused on purpose"),
         (failing_migration, "Migrate the database", "ALTER TABEL"),
         (broken_application, "does not answer", "no_such_module_of_ours"),
         (dying_worker, "does not answer", ""),
+        (unreachable_cache, "does not answer", "answers 503 cache default: ConnectionError"),
         (failing_pages, "does not answer", "answers 500"),
         (pages_that_never_answer, "does not answer", ""),
+        (failing_health_path, "does not answer", "/health/ answers 500"),
+        (silent_health_path, "does not answer", "/health/"),
     ],
 )
 def test_a_broken_release_gets_no_visitor(host: Any, traffic: Any, harm: Any, step: str, reason: str) -> None:
     before, process = current(host), master(host)
     harm()
+    settings: dict[str, Any] = {"gunicorn_start_timeout": 15}
+    if "health_path" in harm.__name__:
+        settings["gunicorn_health_path"] = "/health/"
     with traffic() as visitors:
-        broken = deploy("-e", '{"gunicorn_start_timeout": 15}')
+        broken = deploy("-e", json.dumps(settings))
         time.sleep(3)
     assert broken.returncode != 0
     assert step in message(broken)
@@ -280,6 +321,31 @@ def test_a_broken_release_gets_no_visitor(host: Any, traffic: Any, harm: Any, st
     assert {answer.release for answer in visitors.answers} - {""} == {before}
     assert (current(host), master(host)) == (before, process)
     assert record(host)[-1]["outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("source", "version", "reason"),
+    [
+        ("https://127.0.0.1:9/shop.git", "main", "source: git cannot read https://127.0.0.1:9/shop.git: "),
+        (f"file://{EPHEMERAL}/shop.git", "v99", "has no version 'v99'"),
+    ],
+)
+def test_a_source_that_cannot_be_had_is_found_before_the_server_is_touched(
+    host: Any, traffic: Any, source: str, version: str, reason: str
+) -> None:
+    before, records = current(host), record(host)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-C", str(PROJECT)]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=all"]):
+        subprocess.run([*git, *command], check=True)
+    subprocess.run([*git, "clone", "--quiet", "--bare", ".", str(EPHEMERAL / "shop.git")], check=False)
+    app = {**host.ansible.get_variables()["django_apps"][APP], "source": source, "version": version}
+    with traffic() as visitors:
+        refused = deploy("-e", json.dumps({"django_apps": {APP: app}}))
+        time.sleep(3)
+    assert refused.returncode != 0
+    assert reason in message(refused)
+    assert_nobody_noticed(visitors)
+    assert (current(host), record(host)[: len(records)]) == (before, records)
 
 
 def test_a_migration_that_waits_for_a_lock_gives_up_and_makes_nobody_wait(
@@ -315,28 +381,81 @@ def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_
     host: Any, traffic: Any
 ) -> None:
     with traffic() as visitors:
-        for second in range(3, 15):
+        change()
+        began = time.time()
+        assert deploy().returncode == 0
+        moment = (time.time() - began) / 13
+        for number in range(1, 13):
             change()
-            command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory"]
-            with subprocess.Popen([*command, "groundwork.django.deploy"], stdout=subprocess.DEVNULL) as run:
-                time.sleep(second)
+            with start_deployment() as run:
+                time.sleep(number * moment)
                 run.send_signal(signal.SIGKILL)
         done = deploy()
         time.sleep(12)
     assert done.returncode == 0, message(done)
     assert_nobody_noticed(visitors)
     assert "changed=0 " in deploy().stdout
-    assert host.check_output(f"systemctl list-units --plain --no-legend 'gunicorn-{APP}@*.service' | wc -l") == "1"
+    assert running_instances(host) == "1"
+
+
+def test_a_migration_that_outlives_its_run_is_waited_for(host: Any, traffic: Any, project: Path) -> None:
+    slow = ADDS_A_COLUMN.replace("RunSQL(", "RunSQL('SELECT pg_sleep(8)', ''), migrations.RunSQL(")
+    (project / "guestbook/migrations/0100_note.py").write_text(slow)
+    with traffic() as visitors:
+        with start_deployment() as run:
+            while host.run(f"systemctl is-active django-{APP}-manage-migrate.service").rc != 0:
+                assert run.poll() is None
+            run.send_signal(signal.SIGKILL)
+        done = deploy()
+    assert done.returncode == 0, message(done)
+    assert_nobody_noticed(visitors)
+    assert "[X] 0100_note" in host.check_output(f"{APP}-manage showmigrations guestbook")
+    forget_the_note(host)
+
+
+def reboot(*options: str) -> None:
+    bed = f"deploy-{hashlib.sha1(str(EPHEMERAL).encode(), usedforsecurity=False).hexdigest()[:6]}"
+    subprocess.run([sys.executable, ROOT / "molecule/shared/testbed.py", "reboot", bed, "site1", *options], check=True)
+
+
+def test_a_server_comes_back_with_the_release_in_use(host: Any, traffic: Any) -> None:
+    change()
+    assert deploy().returncode == 0
+    release = current(host)
+    for how in ((), ("--power-loss",)):
+        reboot(*how)
+        with traffic() as visitors:
+            time.sleep(3)
+        assert_nobody_noticed(visitors)
+        assert {answer.release for answer in visitors.answers} - {""} == {release}
+        assert running_instances(host) == "1"
+    assert "changed=0 " in deploy().stdout
+
+
+def test_a_server_that_loses_power_during_a_deployment_serves_and_the_next_run_goes_on(host: Any, traffic: Any) -> None:
+    before = current(host)
+    change()
+    with start_deployment() as run:
+        # The new instance is being asked whether it is well.
+        while host.check_output("systemctl list-units --plain --no-legend --state=activating 'gunicorn*'") == "":
+            assert run.poll() is None
+        reboot("--power-loss")
+    with traffic() as visitors:
+        time.sleep(3)
+        done = deploy()
+    assert done.returncode == 0, message(done)
+    assert_nobody_noticed(visitors)
+    assert current(host) != before
+    assert running_instances(host) == "1"
 
 
 def test_of_two_deployments_at_a_time_one_is_refused(host: Any) -> None:
     change()
-    command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", "groundwork.django.deploy"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
-        time.sleep(7)
+    with start_deployment(subprocess.PIPE) as first:
+        time.sleep(5)
         second = deploy()
         assert first.stdout
-        said = first.stdout.read()
+        said = first.stdout.read().decode()
     assert first.returncode == 0, said
     assert second.returncode != 0
     assert f"{APP}: " in message(second)
@@ -345,14 +464,26 @@ def test_of_two_deployments_at_a_time_one_is_refused(host: Any) -> None:
     del host
 
 
-def test_many_deployments_leave_few_releases(host: Any) -> None:
-    for _ in range(7):
-        change()
-        assert deploy().returncode == 0
+def test_twenty_deployments_leave_few_releases_and_fail_no_request(host: Any, traffic: Any) -> None:
+    sizes = []
+    with traffic() as visitors:
+        for _again in range(20):
+            change()
+            assert deploy().returncode == 0
+            sizes.append(int(host.check_output(f"du --summarize --bytes /srv/{APP}").split()[0]))
+    assert_nobody_noticed(visitors)
     served = [entry["to"] for entry in record(host) if entry["outcome"] == "online"]
     assert set(host.check_output(f"ls /srv/{APP}/releases").split()) == set(served[-5:])
+    assert sizes[-1] < 1.1 * sizes[5]
     assert host.check_output("systemctl --failed --quiet") == ""
 
+
+REFUSING_CHECK = """
+from django.core.checks import Error, register
+@register(deploy=True)
+def refuse(app_configs, **kwargs):
+    return [Error('refused on purpose', id='guestbook.E001')]
+"""
 
 ADDS_A_COLUMN = """
 from django.db import migrations
