@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 SETTINGS = re.compile(rf"{DOTTED}\Z")
 APPLICATION = re.compile(rf"{DOTTED}:[A-Za-z_]\w*\Z")
 VARIABLE = re.compile(r"[A-Za-z_]\w*\Z")
+HEALTH_PATH = re.compile(r"(/(?!\.\.?(/|\Z))[\w.~@+-]+)+/?\Z", re.ASCII)
 GIT_URL = re.compile(r"([a-z][a-z+]*://|[\w.-]+@[\w.-]+:)")
 
 # An app's name is also the name of an account, a database role and a Redis user.
@@ -128,6 +130,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "threads": {"type": "int", "default": 4, "description": "Threads in each process (WSGI only)."},
     "timeout": {"type": "int", "default": 30, "description": "Seconds after which a stuck worker is replaced."},
     "max_body_size": {"type": "str", "default": "25m", "description": "Largest request body, in nginx' notation."},
+    "maintenance_page": {
+        "type": "str",
+        "description": "HTML file on the control node, for visitors during maintenance. Default: a plain page.",
+    },
+    "health_path": {
+        "type": "str",
+        "default": "",
+        "description": "Path that tells whether the app is well. nginx opens it to `monitors` only, unless it is `/`. "
+        "Default: `/-/health`, which the server adds to the app.",
+    },
+    "monitors": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Who may ask for `health_path`: IP addresses and networks, such as `192.0.2.0/24`.",
+    },
     "static_url": {"type": "str", "default": "/static/", "description": "Path of the static files."},
     "media_url": {"type": "str", "default": "/media/", "description": "Path of the uploads."},
     "certificate": {
@@ -256,6 +274,15 @@ def _app_problems(app: App) -> list[str]:
         for key in ("workers", "threads", "timeout", "keep_releases")
         if app[key] is not None and app[key] < 1
     ]
+    if app["health_path"] not in ("", "/") and not HEALTH_PATH.match(app["health_path"]):
+        problems.append(
+            f"health_path: {app['health_path']!r} must be a path of letters, digits and ._~@+-, as /healthz/ is"
+        )
+    problems += [
+        f"monitors: {monitor!r} is no IP address or network such as 192.0.2.7 or 192.0.2.0/24"
+        for monitor in app["monitors"]
+        if not is_network(monitor)
+    ]
     problems += [f"{key}: must begin and end with /" for key in ("static_url", "media_url") if not _is_path(app[key])]
     problems += [
         f"{key}: {name!r} cannot be the name of an environment variable"
@@ -263,11 +290,23 @@ def _app_problems(app: App) -> list[str]:
         for name in app[key]
         if not VARIABLE.match(str(name))
     ]
+    if app["maintenance_page"] is not None:
+        problems += _missing_file("maintenance_page", app["maintenance_page"])
     return problems + _source_problems(app) + _certificate_problems(app["certificate"])
 
 
 def _is_path(url: str) -> bool:
     return re.match(r"/([\w.-]+/)+\Z", url) is not None
+
+
+def is_network(text: str) -> bool:
+    """Tell whether nginx takes this for an address, or for a network with nothing set behind its prefix."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    # Python knows network masks and scopes, too.
+    return re.fullmatch(r"[0-9A-Fa-f.:]+(/[0-9]+)?", text) is not None
 
 
 def _source_problems(app: App) -> list[str]:
@@ -289,11 +328,11 @@ def _certificate_problems(certificate: dict[str, Any]) -> list[str]:
         return [f"certificate.{key}: needs certificate.mode: files" for key in given]
     missing = [key for key in ("certificate", "key") if key not in given]
     problems = [f"certificate.{key}: is required with certificate.mode: files" for key in missing]
-    return problems + [
-        f"certificate.{key}: there is no file {certificate[key]!r} on the control node"
-        for key in given
-        if not Path(certificate[key]).expanduser().is_file()
-    ]
+    return problems + [text for key in given for text in _missing_file(f"certificate.{key}", certificate[key])]
+
+
+def _missing_file(key: str, path: str) -> list[str]:
+    return [] if Path(path).expanduser().is_file() else [f"{key}: there is no file {path!r} on the control node"]
 
 
 def _shared_domains(apps: dict[str, App]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import secrets as randomness
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ POSTGRES_SOCKETS = "/run/postgresql"
 POOLER_SOCKETS = "/run/pgbouncer"
 REDIS_SOCKET = "/run/redis/redis-server.sock"
 STATE = "/srv"
+HEALTH_PATH = "/-/health"
 
 # What an app needs that its own requirements may not name, and the modules by which one sees that they do.
 FALLBACK_PACKAGES: dict[str, tuple[str, list[str]]] = {
@@ -189,6 +191,7 @@ def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], a
         "media_root": f"{STATE}/{name}/media",
         "static_root": f"{STATE}/{name}/static",
         "environment_file": f"/etc/django/{name}.env",
+        "maintenance_flag": f"/etc/nginx/maintenance/{name}.on",
         "url": f"https://{app['domains'][0]}/",
     }
     complete["environment"] = environment(complete, secrets)
@@ -325,7 +328,8 @@ def misspelt(names: list[str], specifications: Mapping[str, Mapping[str, Any]]) 
 
 
 def _site(app: App) -> dict[str, Any]:
-    return {
+    files = {key: _absolute(app["certificate"][key]) for key in ("certificate", "key") if app["certificate"].get(key)}
+    site = {
         "name": app["name"],
         "domains": app["domains"],
         "upstream": app["socket"],
@@ -335,6 +339,16 @@ def _site(app: App) -> dict[str, Any]:
         "media_root": app["media_root"],
         "max_body_size": app["max_body_size"],
         "timeout": app["timeout"],
-        "certificate": {key: value for key, value in app["certificate"].items() if value is not None},
+        "maintenance_page": app["maintenance_page"] and _absolute(app["maintenance_page"]),
+        # An app that tells by its front page whether it is well has no path of its own for that.
+        "health_path": None if app["health_path"] == "/" else app["health_path"] or HEALTH_PATH,
+        "monitors": app["monitors"],
+        "certificate": {"mode": app["certificate"].get("mode", "selfsigned"), **files},
         "hsts_seconds": app["hsts_seconds"],
     }
+    return {key: value for key, value in site.items() if value is not None}
+
+
+def _absolute(path: str) -> str:
+    """Roles look for files in places of their own; a path in an inventory is seen from where one stands."""
+    return str(Path(path).expanduser().absolute())

@@ -171,6 +171,11 @@ def test_keys_of_an_app_have_the_defaults_of_the_roles_they_go_to() -> None:
                 assert option["default"] == default, f"{role}_{key}"
 
 
+def test_the_site_finds_what_the_operator_switches_where_nginx_looks_for_it() -> None:
+    folder = load(ROOT / "roles/nginx_tls/vars/main.yml")["__nginx_tls_maintenance"]
+    assert f'"maintenance_flag": f"{folder}/{{name}}.on"' in (ROOT / "plugins/module_utils/_wiring.py").read_text()
+
+
 def test_the_site_knows_the_packages_of_all_roles() -> None:
     of_roles = {
         word

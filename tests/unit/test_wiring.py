@@ -57,6 +57,17 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"workers": 0}, "django_apps.shop.workers: must be at least 1, not 0"),
         ({"threads": "many"}, "django_apps.shop: argument 'threads' is of type str"),
         ({"static_url": "static"}, "django_apps.shop.static_url: must begin and end with /"),
+        (
+            {"maintenance_page": "/no/page.html"},
+            "django_apps.shop.maintenance_page: there is no file '/no/page.html' on",
+        ),
+        ({"health_path": "healthz"}, "django_apps.shop.health_path: 'healthz' must be a path of letters"),
+        ({"health_path": "/a;b"}, "django_apps.shop.health_path: '/a;b' must be a path of letters"),
+        ({"health_path": "/../a"}, "django_apps.shop.health_path: '/../a' must be a path of letters"),
+        (
+            {"monitors": ["192.0.2.7", "x"]},
+            "django_apps.shop.monitors: 'x' is no IP address or network such as 192.0.2.7",
+        ),
         ({"env": {"A-B": "1"}}, "django_apps.shop.env: 'A-B' cannot be the name of an environment variable"),
         ({"env_from": {"DB": "DATABASE"}}, "django_apps.shop.env_from: 'DATABASE' is not a generated variable"),
         ({"certificate": {"mode": "files", "key": "/k"}}, "django_apps.shop.certificate.certificate: is required"),
@@ -174,6 +185,47 @@ def test_all_pools_together_leave_connections_for_the_operator() -> None:
     for apps in range(1, 30):
         assert apps * _wiring.pool_size(100, apps, threads=1000) <= 100 - _wiring.UNPOOLED_CONNECTIONS
     assert _wiring.pool_size(100, 1, threads=20) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("192.0.2.7", True),
+        ("192.0.2.0/24", True),
+        ("2001:DB8::/32", True),
+        ("::1", True),
+        ("0.0.0.0/0", True),
+        ("192.0.2.7/24", False),
+        ("192.0.2.0/33", False),
+        ("192.0.2.0/255.255.255.0", False),
+        ("fe80::1%eth0", False),
+        ("192.0.2.7; allow all", False),
+        ("monitor.example.com", False),
+        ("7", False),
+        ("", False),
+    ],
+)
+def test_a_network_is_what_nginx_takes_for_one(text: str, good: bool) -> None:
+    assert _apps.is_network(text) is good
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({}, "/-/health"), ({"health_path": "/healthz/"}, "/healthz/"), ({"health_path": "/"}, None)]
+)
+def test_monitors_find_a_health_path_unless_it_is_the_front_page(given: dict[str, Any], told: str | None) -> None:
+    site = wired(shop=app(monitors=["192.0.2.7"], **given))["nginx_tls_sites"][0]
+    assert site.get("health_path") == told
+    assert site["monitors"] == ["192.0.2.7"]
+
+
+def test_a_page_for_maintenance_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "page.html").touch()
+    monkeypatch.chdir(tmp_path)
+    assert (
+        wired(shop=app(maintenance_page="page.html"))["nginx_tls_sites"][0]["maintenance_page"]
+        == f"{tmp_path}/page.html"
+    )
+    assert "maintenance_page" not in wired(shop=app())["nginx_tls_sites"][0]
 
 
 def test_an_app_is_asgi_when_its_module_says_so() -> None:

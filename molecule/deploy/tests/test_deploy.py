@@ -26,7 +26,7 @@ from load import Traffic  # shared by the scenarios, not installed
 DOMAIN = "guestbook.test"
 RATE = 240
 # How many seconds nginx uses a connection to an app, and how many more it keeps it idle.
-KEPT = 10
+KEPT = 4
 APP = "guestbook"
 
 
@@ -230,6 +230,24 @@ def test_requests_that_are_running_at_the_switch_are_answered(host: Any) -> None
 
 def guest_certificate(host: Any) -> str:
     return str(host.check_output(f"cat /etc/nginx/tls/{APP}.crt"))
+
+
+def test_maintenance_begins_and_ends_without_a_deployment(host: Any, traffic: Any) -> None:
+    process, records = master(host), record(host)
+    with traffic() as visitors:
+        time.sleep(2)
+        assert play("maintenance", "-e", "django_maintenance=on").returncode == 0
+        begun = time.time()
+        time.sleep(2)
+        ending = time.time()
+        assert play("maintenance", "-e", "django_maintenance=off").returncode == 0
+        ended = time.time()
+        time.sleep(2)
+    assert {answer.status for answer in visitors.answers if begun < answer.at < ending} == {503}
+    assert {answer.status for answer in visitors.answers if answer.at > ended} <= {200, 302}
+    assert (master(host), record(host)) == (process, records)
+    refused = play("maintenance", "-e", "django_maintenance=maybe")
+    assert "django_maintenance (maybe): say on or off" in message(refused)
 
 
 # --- bad ones ---------------------------------------------------------------

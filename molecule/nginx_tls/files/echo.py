@@ -38,7 +38,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.wfile.write(b"echo:" + self.connection.recv(100))
             return
-        self.send_response(200)
+        self.send_response(503 if self.path == "/busy" else 200)
+        if self.path == "/busy":
+            self.send_header("Retry-After", "7")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer) + (2000 if self.path == "/long" else 0)))
         self.send_header("Set-Cookie", "sessionid=1; Secure")

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import pytest
 
 SCENARIO = Path(__file__).parents[1]
 EPHEMERAL = Path(os.environ["EPHEMERAL"])
+MAINTENANCE = "/etc/nginx/maintenance"
 
 
 class Answer(NamedTuple):
@@ -283,6 +284,96 @@ def test_nothing_else_of_the_disk_is_reached(host: Any, path: str) -> None:
     assert "private" not in fetch(host, f"https://shop.example.com{path}").body.replace(path, "")
 
 
+# --- maintenance ---
+
+
+@pytest.fixture
+def maintenance(host: Any) -> Iterator[Callable[[str], None]]:
+    """Begin it as a careful operator would at 3 a.m., who shows new files to nobody; it ends with the test."""
+    yield lambda site: host.check_output(f"umask 077; touch {MAINTENANCE}/{site}.on")
+    host.check_output(f"rm -f {MAINTENANCE}/*.on")
+
+
+def test_maintenance_begins_and_ends_at_once_and_cuts_no_request(host: Any, address: str, maintenance: Any) -> None:
+    asks = "GET {} HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"
+    answers: list[bytes] = []
+    early = threading.Thread(target=lambda: answers.append(talk(address, asks.format("/slow"), "shop.example.com")))
+    early.start()
+    time.sleep(0.5)
+    maintenance("shop")
+    assert talk(address, asks.format("/"), "shop.example.com").startswith(b"HTTP/1.1 503 ")
+    early.join()
+    assert answers[0].startswith(b"HTTP/1.1 200 ")
+    assert fetch(host, "https://blog.example.com/", authority="blog.pem").status == 502
+    host.check_output(f"rm {MAINTENANCE}/shop.on")
+    assert talk(address, asks.format("/"), "shop.example.com").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["-H", "If-None-Match: *"], ["-d", "pay=1"], ["--http1.1", "--data-binary", "@/etc/services"]]
+)
+def test_in_maintenance_every_request_gets_a_page_that_nobody_keeps(
+    host: Any, maintenance: Any, options: list[str]
+) -> None:
+    maintenance("shop")
+    answer = fetch(host, "https://shop.example.com/cart/?a=b", *options)
+    assert (answer.status, answer.one("retry-after"), answer.one("cache-control")) == (503, "300", "no-store")
+    assert (answer.one("content-type"), answer.one("x-content-type-options")) == ("text/html", "nosniff")
+    assert '<meta name="viewport"' in answer.body
+    assert '<meta name="robots" content="noindex">' in answer.body
+    assert not re.search(r"https?:|src=|href=|url\(", answer.body)
+
+
+def test_in_maintenance_files_are_still_sent(host: Any, maintenance: Any) -> None:
+    maintenance("shop")
+    assert fetch(host, "https://shop.example.com/static/app.css").status == 200
+    assert fetch(host, "https://shop.example.com/media/photo.png").status == 200
+
+
+def test_a_page_of_ones_own_is_shown_as_it_is(host: Any, maintenance: Any) -> None:
+    maintenance("blog")
+    answer = fetch(host, "https://blog.example.com/", authority="blog.pem")
+    assert (answer.status, answer.one("retry-after"), answer.one("cache-control")) == (503, "300", "no-store")
+    assert answer.one("strict-transport-security") == "max-age=3600"
+    assert answer.body.strip() == (SCENARIO / "files/back-soon.html").read_text().strip()
+
+
+def test_a_503_of_the_application_itself_passes_as_it_is(host: Any) -> None:
+    busy = fetch(host, "https://shop.example.com/busy")
+    assert (busy.status, busy.one("retry-after"), busy.one("cache-control")) == (503, "7", None)
+    assert "x-forwarded-for" in seen(busy)
+
+
+def test_only_root_begins_maintenance(host: Any) -> None:
+    assert host.run(f"setpriv --reuid=www-data --clear-groups touch {MAINTENANCE}/shop.on").rc != 0
+
+
+def test_a_later_run_leaves_a_site_in_maintenance(host: Any, maintenance: Any) -> None:
+    maintenance("shop")
+    assert "changed=0" in play().stdout
+    host.check_output("systemctl restart nginx")
+    assert fetch(host, "https://shop.example.com/").status == 503
+
+
+# --- health ---
+
+
+def test_a_monitor_hears_from_the_application_also_in_maintenance(host: Any, maintenance: Any) -> None:
+    mark = f"?{time.time()}"
+    before = fetch(host, f"https://shop.example.com/-/health{mark}")
+    assert seen(before)["x-forwarded-proto"] == ["https"]
+    maintenance("shop")
+    assert fetch(host, f"https://shop.example.com/-/health{mark}").status == 200
+    assert fetch(host, "https://shop.example.com/-/health/").status == 503
+    assert mark not in host.check_output("cat /var/log/nginx/access.log")
+
+
+def test_who_is_no_monitor_hears_nothing(host: Any, address: str) -> None:
+    asks = "GET /-/health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
+    assert talk(address, asks.format("shop.example.com"), "shop.example.com").startswith(b"HTTP/1.1 403 ")
+    assert fetch(host, "https://blog.example.com/healthz", authority="blog.pem").status == 403
+
+
 # --- the operator ---
 
 
@@ -301,6 +392,7 @@ def test_sites_come_and_go_and_no_request_is_lost(host: Any, address: str, resto
     visitors = [threading.Thread(target=visit) for _ in range(4)]
     for visitor in visitors:
         visitor.start()
+    host.check_output(f"touch {MAINTENANCE}/blog.on")
     domains = ["shop.example.com", f"{'a' * 60}.shop.example.com"]
     run = play("-vvv", "--diff", nginx_tls_sites=[{"name": "shop", "domains": domains, "upstream": "/run/echo.sock"}])
     stop.set()
@@ -312,6 +404,7 @@ def test_sites_come_and_go_and_no_request_is_lost(host: Any, address: str, resto
     assert fetch(host, f"https://{domains[1]}/").status == 200
     assert talk(address, "GET / HTTP/1.1\r\nHost: blog.example.com\r\n\r\n") == b""
     assert host.check_output("ls /etc/nginx/tls").split() == ["shop.crt", "shop.key"]
+    assert host.check_output(f"ls {MAINTENANCE}").split() == ["shop.html"]
 
 
 def test_a_bad_configuration_never_lands(host: Any) -> None:
@@ -356,6 +449,15 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         {"name": "b", "domains": [], "upstream": "app:80", "media_root": "media", "static_root": "/srv/a; b/"},
         {"name": "c", "domains": ["c.example.com"], "upstream": "app:80", "certificate": {"certificate": "c.pem"}},
         {"name": "d", "domains": ["d.example.com"], "upstream": "app:80", "certificate": {"mode": "files", "key": "x"}},
+        {"name": "e", "domains": ["e.example.com"], "upstream": "app:80", "maintenance_page": "/no/such/page.html"},
+        {"name": "f", "domains": ["f.example.com"], "upstream": "app:80", "health_path": "/a b"},
+        {"name": "g", "domains": ["g.example.com"], "upstream": "app:80", "health_path": "/"},
+        {
+            "name": "h",
+            "domains": ["h.example.com"],
+            "upstream": "app:80",
+            "monitors": ["192.0.2.7/24", "2001:db8::/32"],
+        },
     ]
     run = play(nginx_tls_sites=sites)
     text = " ".join((run.stdout + run.stderr).split())
@@ -372,6 +474,11 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         'set its mode to "files"',
         'the mode "files" but no certificate',
         'key "x" is no PEM file',
+        'maintenance_page "/no/such/page.html" is no file with a page on the control node',
+        'health_path is "/a b"',
+        'health_path is "/"',
+        '"192.0.2.7/24" in monitors is no IP address or network',
     ):
         assert mistake in text
+    assert "2001:db8" not in text
     assert "Install nginx" not in text
