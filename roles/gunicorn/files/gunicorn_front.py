@@ -1,10 +1,10 @@
 # Managed by Ansible (groundwork.django.gunicorn): changes made here are overwritten.
 # Copyright: the groundwork.django authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A path at which each process of gunicorn says whether the databases and the caches of its Django project answer.
+"""What stands in front of a Django project in each process of gunicorn; the configuration of gunicorn loads it.
 
-It stands in front of the project: no middleware, no redirect and no check of the host name is in the way. Loaded by the
-configuration of gunicorn, so it runs in the project's Python.
+A path says whether the project's databases and caches answer. No middleware, no redirect and no check of the host
+name is in the way. And WebSockets are closed in order when the process is to stop, while requests may finish.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ import asyncio
 import importlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 SECONDS = 3
 PROBE = "groundwork-health"
+# The status of a WebSocket whose server stops: RFC 6455, 7.4.1.
+GOING_AWAY = 1001
 
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 Answer = tuple[str, list[tuple[str, str]], bytes]
 
 
@@ -61,6 +66,7 @@ def ask_everything(found: dict[str, str]) -> None:
     found["settings"] = "cannot be read"
     databases = importlib.import_module("django.db").connections
     caches = importlib.import_module("django.core.cache").caches
+    questions: list[tuple[str, Callable[[Any], None], Any, str]]
     questions = [(f"database {name}", ask_database, databases, name) for name in databases]
     questions += [(f"cache {name}", ask_cache, caches, name) for name in caches]
     del found["settings"]
@@ -91,7 +97,40 @@ def ask_cache(cache: Any) -> None:
         raise ConnectionError
 
 
-def in_front_of_wsgi(project: Callable[..., Any], path: str) -> Callable[..., Any]:
+class Retirement:
+    """Ends once gunicorn has told its process to stop."""
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.watching: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        if self.watching is None:
+            self.watching = asyncio.create_task(self.watch())
+        await asyncio.shield(self.watching)
+
+    async def watch(self) -> None:
+        while self.worker.alive:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)  # gunicorn tells nobody; it can only be looked up
+
+
+def closing(receive: Receive, send: Send, retirement: Retirement) -> Receive:
+    """Give the project its messages, and in the end one that the WebSocket is closed; its visitor is told as well."""
+
+    async def receive_until_the_end() -> Message:
+        message, end = asyncio.ensure_future(receive()), asyncio.ensure_future(retirement())
+        await asyncio.wait({message, end}, return_when=asyncio.FIRST_COMPLETED)
+        end.cancel()
+        if message.done():
+            return message.result()
+        message.cancel()
+        await send({"type": "websocket.close", "code": GOING_AWAY})
+        return {"type": "websocket.disconnect", "code": GOING_AWAY}
+
+    return receive_until_the_end
+
+
+def wsgi(project: Callable[..., Any], path: str) -> Callable[..., Any]:
     health = Health()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -104,16 +143,19 @@ def in_front_of_wsgi(project: Callable[..., Any], path: str) -> Callable[..., An
     return application
 
 
-def in_front_of_asgi(project: Callable[..., Any], path: str) -> Callable[..., Any]:
-    health = Health()
+def asgi(project: Callable[..., Any], path: str, worker: Any) -> Callable[..., Any]:
+    """Without a path, the project has one of its own."""
+    health, retirement = Health(), Retirement(worker)
 
-    async def application(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        if scope["type"] != "http" or scope["path"] != path:
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await project(scope, closing(receive, send, retirement), send)
+        elif scope["type"] == "http" and scope["path"] == path:
+            status, headers, body = await asyncio.to_thread(health.answer)
+            encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
+            await send({"type": "http.response.start", "status": int(status.split()[0]), "headers": encoded})
+            await send({"type": "http.response.body", "body": body})
+        else:
             await project(scope, receive, send)
-            return
-        status, headers, body = await asyncio.to_thread(health.answer)
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
-        await send({"type": "http.response.start", "status": int(status.split()[0]), "headers": encoded})
-        await send({"type": "http.response.body", "body": body})
 
     return application
