@@ -121,12 +121,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "on_calendar": {"type": "str", "required": True, "description": "When, in systemd's notation."},
         },
     },
-    "workers": {
+    "processes": {
         "type": "int",
         "description": "gunicorn processes. Default: from the processors and memory of the host, shared by its apps.",
     },
     "threads": {"type": "int", "default": 4, "description": "Threads in each process (WSGI only)."},
-    "timeout": {"type": "int", "default": 30, "description": "Seconds after which a stuck worker is replaced."},
+    "timeout": {"type": "int", "default": 30, "description": "Seconds after which a stuck process is replaced."},
     "max_body_size": {"type": "str", "default": "25m", "description": "Largest request body, in nginx' notation."},
     "static_url": {"type": "str", "default": "/static/", "description": "Path of the static files."},
     "media_url": {"type": "str", "default": "/media/", "description": "Path of the uploads."},
@@ -253,7 +253,7 @@ def _app_problems(app: App) -> list[str]:
         problems.append("settings_overrides: has no effect while settings_overlay is false")
     problems += [
         f"{key}: must be at least 1, not {app[key]}"
-        for key in ("workers", "threads", "timeout", "keep_releases")
+        for key in ("processes", "threads", "timeout", "keep_releases")
         if app[key] is not None and app[key] < 1
     ]
     problems += [f"{key}: must begin and end with /" for key in ("static_url", "media_url") if not _is_path(app[key])]

@@ -54,7 +54,7 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"source": "/no/such/place"}, "django_apps.shop.source: '/no/such/place' is neither a directory"),
         ({"application": "config.wsgi"}, "django_apps.shop.application: 'config.wsgi' must look like"),
         ({"settings": "config/settings.py"}, "django_apps.shop.settings: 'config/settings.py' must be a dotted"),
-        ({"workers": 0}, "django_apps.shop.workers: must be at least 1, not 0"),
+        ({"processes": 0}, "django_apps.shop.processes: must be at least 1, not 0"),
         ({"threads": "many"}, "django_apps.shop: argument 'threads' is of type str"),
         ({"static_url": "static"}, "django_apps.shop.static_url: must begin and end with /"),
         ({"env": {"A-B": "1"}}, "django_apps.shop.env: 'A-B' cannot be the name of an environment variable"),
@@ -85,7 +85,7 @@ def test_two_apps_cannot_have_the_same_domain() -> None:
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    assert len(_wiring.problems({"shop": app(domain="x", workers=0), "Blog": app(version=None)})) >= 3
+    assert len(_wiring.problems({"shop": app(domain="x", processes=0), "Blog": app(version=None)})) >= 3
 
 
 @pytest.mark.parametrize("nothing", [{}, [], None, "shop"])
@@ -166,8 +166,8 @@ def test_the_cache_url_leads_to_the_socket_of_redis() -> None:
 @pytest.mark.parametrize(
     ("cpus", "memory_mb", "apps", "expected"), [(1, 1024, 1, 2), (2, 4096, 1, 5), (8, 4096, 1, 10), (2, 4096, 4, 2)]
 )
-def test_workers_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, apps: int, expected: int) -> None:
-    assert _wiring.workers(cpus, memory_mb, apps) == expected
+def test_processes_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, apps: int, expected: int) -> None:
+    assert _wiring.processes(cpus, memory_mb, apps) == expected
 
 
 def test_all_pools_together_leave_connections_for_the_operator() -> None:
