@@ -11,6 +11,8 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from . import _workers
+
 App = dict[str, Any]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
@@ -121,6 +123,31 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "on_calendar": {"type": "str", "required": True, "description": "When, in systemd's notation."},
         },
     },
+    "workers": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "description": "Processes that run in the background all the time, such as those of Celery.",
+        "options": {
+            "name": {"type": "str", "required": True, "description": "Name of the worker and its unit."},
+            "command": {
+                "type": "str",
+                "required": True,
+                "description": "Program and arguments, without a shell. It is looked for in the virtualenv first.",
+            },
+            "stop_timeout": {
+                "type": "int",
+                "default": 60,
+                "description": "Seconds that a task may take to finish when the worker is stopped.",
+            },
+            "stop_signal": {
+                "type": "str",
+                "choices": ["SIGTERM", "SIGINT"],
+                "default": "SIGTERM",
+                "description": "The signal at which it finishes its task and ends. Huey needs `SIGINT`.",
+            },
+        },
+    },
     "processes": {
         "type": "int",
         "description": "gunicorn processes. Default: from the processors and memory of the host, shared by its apps.",
@@ -179,7 +206,7 @@ def checked(apps: dict[str, Any]) -> dict[str, App]:
             problems.append(f"django_apps.{name}: must be a dictionary, not {app!r}")
             continue
         result = ArgumentSpecValidator(_spec_only(OPTIONS)).validate(_given(app))
-        unknown = _unknown_keys(name, app, OPTIONS)
+        unknown = _unknown_keys(name, app, OPTIONS) + _mistaken_workers(name, app)
         problems += unknown or [f"django_apps.{name}: {text}" for text in result.error_messages]
         problems += _name_problems(name)
         if not unknown and not result.error_messages:
@@ -225,6 +252,14 @@ def _unknown_keys(where: str, given: App, options: dict[str, dict[str, Any]]) ->
     return problems
 
 
+def _mistaken_workers(name: str, app: App) -> list[str]:
+    """Catch who means what gunicorn calls workers."""
+    if not str(app.get("workers")).isdigit():
+        return []
+    hint = 'lists background processes; the number of gunicorn\'s processes is "processes"'
+    return [f"django_apps.{name}.workers: {hint}"]
+
+
 def _name_problems(name: str) -> list[str]:
     if not NAME.match(str(name)):
         rule = "a lower-case letter, then up to 30 lower-case letters, digits or _"
@@ -263,6 +298,7 @@ def _app_problems(app: App) -> list[str]:
         for name in app[key]
         if not VARIABLE.match(str(name))
     ]
+    problems += [f"workers: {text}" for text in _workers.problems(app["workers"], app["schedules"])]
     return problems + _source_problems(app) + _certificate_problems(app["certificate"])
 
 

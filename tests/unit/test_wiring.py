@@ -29,6 +29,10 @@ def app(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(SHOP), **changes}
 
 
+def worker(**changes: Any) -> dict[str, Any]:
+    return {"name": "mail", "command": "celery -A config worker", **changes}
+
+
 def wired(**apps: dict[str, Any]) -> dict[str, Any]:
     secrets = _wiring.complete_secrets({}, list(apps))
     return _wiring.wired(_apps.checked(apps), secrets, HOST)
@@ -63,6 +67,23 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"certificate": {"key": "/k"}}, "django_apps.shop.certificate.key: needs certificate.mode: files"),
         ({"certificate": {"mode": "acme"}}, "django_apps.shop: value of mode must be one of: selfsigned, files"),
         ({"schedules": [{"name": "x"}]}, "django_apps.shop: missing required arguments: command, on_calendar"),
+        (
+            {"workers": 4},
+            'django_apps.shop.workers: lists background processes; the number of gunicorn\'s processes is "processes"',
+        ),
+        ({"workers": [{"name": "mail"}]}, "django_apps.shop: missing required arguments: command found in workers"),
+        (
+            {"workers": [worker(stop_timeout=0)]},
+            "django_apps.shop.workers: mail: stop_timeout must be at least 1, not 0",
+        ),
+        ({"workers": [worker(stop_signal="TERM")]}, "django_apps.shop: value of stop_signal must be one of: SIGTERM"),
+        (
+            {"workers": [worker(name="1st")]},
+            "django_apps.shop.workers: '1st' cannot be a name; use a lower-case letter",
+        ),
+        ({"workers": [worker(), worker()]}, "django_apps.shop.workers: there is another worker or schedule 'mail'"),
+        ({"workers": [worker(name="clearsessions")]}, "django_apps.shop.workers: there is another worker or schedule"),
+        ({"workers": [worker(command="a && b")]}, "django_apps.shop.workers: mail: 'a && b' runs without a shell"),
         (
             {"settings_overlay": False, "settings_overrides": {"A": 1}},
             "django_apps.shop.settings_overrides: has no effect",
@@ -168,6 +189,11 @@ def test_the_cache_url_leads_to_the_socket_of_redis() -> None:
 )
 def test_processes_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, apps: int, expected: int) -> None:
     assert _wiring.processes(cpus, memory_mb, apps) == expected
+
+
+def test_a_worker_has_a_minute_for_its_task_unless_the_app_says_otherwise() -> None:
+    shop = wired(shop=app(workers=[worker(), worker(name="long", stop_timeout=900)]))["apps"][0]
+    assert [(one["stop_timeout"], one["stop_signal"]) for one in shop["workers"]] == [(60, "SIGTERM"), (900, "SIGTERM")]
 
 
 def test_all_pools_together_leave_connections_for_the_operator() -> None:
