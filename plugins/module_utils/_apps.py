@@ -12,6 +12,8 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from . import _workers
+
 App = dict[str, Any]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
@@ -124,11 +126,36 @@ OPTIONS: dict[str, dict[str, Any]] = {
         },
     },
     "workers": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "description": "Processes that run in the background all the time, such as those of Celery.",
+        "options": {
+            "name": {"type": "str", "required": True, "description": "Name of the worker and its unit."},
+            "command": {
+                "type": "str",
+                "required": True,
+                "description": "Program and arguments, without a shell. It is looked for in the virtualenv first.",
+            },
+            "stop_timeout": {
+                "type": "int",
+                "default": 60,
+                "description": "Seconds that a task may take to finish when the worker is stopped.",
+            },
+            "stop_signal": {
+                "type": "str",
+                "choices": ["SIGTERM", "SIGINT"],
+                "default": "SIGTERM",
+                "description": "The signal at which it finishes its task and ends. Huey needs `SIGINT`.",
+            },
+        },
+    },
+    "processes": {
         "type": "int",
         "description": "gunicorn processes. Default: from the processors and memory of the host, shared by its apps.",
     },
     "threads": {"type": "int", "default": 4, "description": "Threads in each process (WSGI only)."},
-    "timeout": {"type": "int", "default": 30, "description": "Seconds after which a stuck worker is replaced."},
+    "timeout": {"type": "int", "default": 30, "description": "Seconds after which a stuck process is replaced."},
     "max_body_size": {"type": "str", "default": "25m", "description": "Largest request body, in nginx' notation."},
     "maintenance_page": {
         "type": "str",
@@ -197,7 +224,7 @@ def checked(apps: dict[str, Any]) -> dict[str, App]:
             problems.append(f"django_apps.{name}: must be a dictionary, not {app!r}")
             continue
         result = ArgumentSpecValidator(_spec_only(OPTIONS)).validate(_given(app))
-        unknown = _unknown_keys(name, app, OPTIONS)
+        unknown = _unknown_keys(name, app, OPTIONS) + _mistaken_workers(name, app)
         problems += unknown or [f"django_apps.{name}: {text}" for text in result.error_messages]
         problems += _name_problems(name)
         if not unknown and not result.error_messages:
@@ -243,6 +270,14 @@ def _unknown_keys(where: str, given: App, options: dict[str, dict[str, Any]]) ->
     return problems
 
 
+def _mistaken_workers(name: str, app: App) -> list[str]:
+    """Catch who means what gunicorn calls workers."""
+    if not str(app.get("workers")).isdigit():
+        return []
+    hint = 'lists background processes; the number of gunicorn\'s processes is "processes"'
+    return [f"django_apps.{name}.workers: {hint}"]
+
+
 def _name_problems(name: str) -> list[str]:
     if not NAME.match(str(name)):
         rule = "a lower-case letter, then up to 30 lower-case letters, digits or _"
@@ -271,7 +306,7 @@ def _app_problems(app: App) -> list[str]:
         problems.append("settings_overrides: has no effect while settings_overlay is false")
     problems += [
         f"{key}: must be at least 1, not {app[key]}"
-        for key in ("workers", "threads", "timeout", "keep_releases")
+        for key in ("processes", "threads", "timeout", "keep_releases")
         if app[key] is not None and app[key] < 1
     ]
     if app["health_path"] not in ("", "/") and not HEALTH_PATH.match(app["health_path"]):
@@ -292,6 +327,7 @@ def _app_problems(app: App) -> list[str]:
     ]
     if app["maintenance_page"] is not None:
         problems += _missing_file("maintenance_page", app["maintenance_page"])
+    problems += [f"workers: {text}" for text in _workers.problems(app["workers"], app["schedules"])]
     return problems + _source_problems(app) + _certificate_problems(app["certificate"])
 
 

@@ -32,7 +32,7 @@ ASGI_PACKAGES = ["gunicorn>=26.1"]
 # Connections that no pool may use: PostgreSQL's own reserve, backups, migrations, an operator at 3 a.m.
 UNPOOLED_CONNECTIONS = 20
 # A Django process with its libraries takes 100 to 250 MB; all processes together get half of the memory.
-WORKER_MEGABYTES = 200
+PROCESS_MEGABYTES = 200
 
 Secrets = dict[str, Any]
 
@@ -135,9 +135,9 @@ def _bad_secret(secrets: dict[str, Any], name: str, least: int, where: str) -> l
     return [f"{where}.{name}: must be a text of at least {least} characters (in quotes, if it has only digits)"]
 
 
-def workers(cpus: int, memory_mb: int, apps: int) -> int:
+def processes(cpus: int, memory_mb: int, apps: int) -> int:
     """Processes for each app: gunicorn's 2 x cores + 1, at least 2, within an equal share of half the memory."""
-    fit = memory_mb // 2 // WORKER_MEGABYTES // apps
+    fit = memory_mb // 2 // PROCESS_MEGABYTES // apps
     return max(2, min(2 * cpus + 1, fit))
 
 
@@ -174,14 +174,14 @@ def wired(apps: dict[str, App], secrets: Secrets, host: Mapping[str, int]) -> di
 
 
 def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], apps: int) -> App:
-    count = app["workers"] or workers(host["cpus"], host["memory_mb"], apps)
+    count = app["processes"] or processes(host["cpus"], host["memory_mb"], apps)
     prefix = f"{name}:" if app["redis_prefix"] is None else app["redis_prefix"]
     server = app["server"] or ("asgi" if app["application"].partition(":")[0].split(".")[-1] == "asgi" else "wsgi")
     complete = {
         **app,
         "name": name,
         "server": server,
-        "workers": count,
+        "processes": count,
         "pool_size": pool_size(host["max_connections"], apps, count * app["threads"]),
         "redis_prefix": prefix,
         "packages": [*app["packages"], *_lacking(app["packages"], ASGI_PACKAGES if server == "asgi" else [])],

@@ -29,6 +29,10 @@ def app(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(SHOP), **changes}
 
 
+def worker(**changes: Any) -> dict[str, Any]:
+    return {"name": "mail", "command": "celery -A config worker", **changes}
+
+
 def wired(**apps: dict[str, Any]) -> dict[str, Any]:
     secrets = _wiring.complete_secrets({}, list(apps))
     return _wiring.wired(_apps.checked(apps), secrets, HOST)
@@ -54,7 +58,7 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"source": "/no/such/place"}, "django_apps.shop.source: '/no/such/place' is neither a directory"),
         ({"application": "config.wsgi"}, "django_apps.shop.application: 'config.wsgi' must look like"),
         ({"settings": "config/settings.py"}, "django_apps.shop.settings: 'config/settings.py' must be a dotted"),
-        ({"workers": 0}, "django_apps.shop.workers: must be at least 1, not 0"),
+        ({"processes": 0}, "django_apps.shop.processes: must be at least 1, not 0"),
         ({"threads": "many"}, "django_apps.shop: argument 'threads' is of type str"),
         ({"static_url": "static"}, "django_apps.shop.static_url: must begin and end with /"),
         (
@@ -74,6 +78,23 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"certificate": {"key": "/k"}}, "django_apps.shop.certificate.key: needs certificate.mode: files"),
         ({"certificate": {"mode": "acme"}}, "django_apps.shop: value of mode must be one of: selfsigned, files"),
         ({"schedules": [{"name": "x"}]}, "django_apps.shop: missing required arguments: command, on_calendar"),
+        (
+            {"workers": 4},
+            'django_apps.shop.workers: lists background processes; the number of gunicorn\'s processes is "processes"',
+        ),
+        ({"workers": [{"name": "mail"}]}, "django_apps.shop: missing required arguments: command found in workers"),
+        (
+            {"workers": [worker(stop_timeout=0)]},
+            "django_apps.shop.workers: mail: stop_timeout must be at least 1, not 0",
+        ),
+        ({"workers": [worker(stop_signal="TERM")]}, "django_apps.shop: value of stop_signal must be one of: SIGTERM"),
+        (
+            {"workers": [worker(name="1st")]},
+            "django_apps.shop.workers: '1st' cannot be a name; use a lower-case letter",
+        ),
+        ({"workers": [worker(), worker()]}, "django_apps.shop.workers: there is another worker or schedule 'mail'"),
+        ({"workers": [worker(name="clearsessions")]}, "django_apps.shop.workers: there is another worker or schedule"),
+        ({"workers": [worker(command="a && b")]}, "django_apps.shop.workers: mail: 'a && b' runs without a shell"),
         (
             {"settings_overlay": False, "settings_overrides": {"A": 1}},
             "django_apps.shop.settings_overrides: has no effect",
@@ -96,7 +117,7 @@ def test_two_apps_cannot_have_the_same_domain() -> None:
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    assert len(_wiring.problems({"shop": app(domain="x", workers=0), "Blog": app(version=None)})) >= 3
+    assert len(_wiring.problems({"shop": app(domain="x", processes=0), "Blog": app(version=None)})) >= 3
 
 
 @pytest.mark.parametrize("nothing", [{}, [], None, "shop"])
@@ -177,8 +198,13 @@ def test_the_cache_url_leads_to_the_socket_of_redis() -> None:
 @pytest.mark.parametrize(
     ("cpus", "memory_mb", "apps", "expected"), [(1, 1024, 1, 2), (2, 4096, 1, 5), (8, 4096, 1, 10), (2, 4096, 4, 2)]
 )
-def test_workers_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, apps: int, expected: int) -> None:
-    assert _wiring.workers(cpus, memory_mb, apps) == expected
+def test_processes_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, apps: int, expected: int) -> None:
+    assert _wiring.processes(cpus, memory_mb, apps) == expected
+
+
+def test_a_worker_has_a_minute_for_its_task_unless_the_app_says_otherwise() -> None:
+    shop = wired(shop=app(workers=[worker(), worker(name="long", stop_timeout=900)]))["apps"][0]
+    assert [(one["stop_timeout"], one["stop_signal"]) for one in shop["workers"]] == [(60, "SIGTERM"), (900, "SIGTERM")]
 
 
 def test_all_pools_together_leave_connections_for_the_operator() -> None:
