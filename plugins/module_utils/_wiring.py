@@ -244,6 +244,7 @@ def environment(app: App, secrets: Secrets) -> dict[str, str]:
         # django-redis and redis-py read the first form, django-environ's cache() the second.
         "REDIS_URL": f"unix://{socket}",
         "CACHE_URL": f"redis://{socket}",
+        "CELERY_BROKER_URL": f"redis+socket://{socket}",
         "CACHE_KEY_PREFIX": app["redis_prefix"].rstrip(":"),
         **database(app["name"], secrets["database_password"], POOLER_SOCKETS, 6432),
     }

@@ -15,6 +15,7 @@ import pytest
 SCENARIO = Path(__file__).parents[1]
 EPHEMERAL = Path(os.environ["EPHEMERAL"])
 SHOP = {"name": "shop", "server": "wsgi", "application": "config.wsgi:application"}
+BLOG = {"name": "blog", "server": "asgi", "application": "config.asgi:application"}
 
 each_app = pytest.mark.parametrize("app", ["shop", "blog"])
 
@@ -70,7 +71,7 @@ def play(*options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
 def restored() -> Iterator[None]:
     """Put everything back to what the scenario describes."""
     yield
-    assert "failed=0" in play().stdout
+    assert "failed=0" in play(apps=[SHOP, BLOG]).stdout
 
 
 # --- who asks ---
@@ -339,3 +340,84 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         "/srv/my shop",
     ):
         assert mistake in text
+
+
+# --- open connections ---
+
+
+@pytest.mark.usefixtures("restored")
+def test_what_is_open_ends_in_order_when_the_other_instance_takes_over(host: Any) -> None:
+    host.check_output(f"cat > /srv/release/streams.py <<'END'\n{STREAMS}\nEND")
+    streams = {**BLOG, "application": "streams:application"}
+    assert "failed=0" in play(apps=[streams], gunicorn_graceful_timeout=8).stdout
+    before = live(host, "blog")
+    host.check_output(f"cat > /run/visitor.py <<'END'\n{VISITOR}\nEND")
+    command = "python3 /run/visitor.py /run/gunicorn-blog.sock /run/visits.json"
+    host.check_output(f"systemd-run --quiet --unit=visitor --property=RemainAfterExit=yes {command}")
+    assert "failed=0" in play(apps=[streams], gunicorn_graceful_timeout=9).stdout
+    taken_over = float(host.check_output("date +%s"))
+    assert live(host, "blog") != before
+    wait = "for second in $(seq 60); do systemctl is-active --quiet {0} || exit 0; sleep 0.5; done; exit 1"
+    assert host.run(wait.format(f"{before}.service")).rc == 0
+    host.check_output("while [ ! -e /run/visits.json ]; do sleep 0.2; done; systemctl stop visitor")
+    ends = json.loads(host.check_output("cat /run/visits.json"))
+    # The WebSocket is told; the answer that can be finished is; the one that never ends is cut after the time for that.
+    assert ends["socket"]["said"] == "closed with 1001"
+    assert ends["answer"]["said"] == "complete"
+    assert ends["endless"]["said"] == "cut"
+    assert max(end["at"] for end in ends.values()) < taken_over + 5 + 8 + 2
+    host.check_output("rm /srv/release/streams.py /run/visitor.py /run/visits.json")
+
+
+STREAMS = """
+import asyncio
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for tick in range({"/answer": 60, "/endless": 10000}.get(scope["path"], 0)):
+        await send({"type": "http.response.body", "body": b"tick", "more_body": True})
+        await asyncio.sleep(0.2)
+    await send({"type": "http.response.body", "body": b"end"})
+"""
+
+VISITOR = """
+import json, socket, sys, threading, time
+
+ends = {}
+
+def visit(name, headers=""):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(sys.argv[1])
+    connection.sendall(f"GET /{name} HTTP/1.1\\r\\nHost: blog.example.com\\r\\n{headers}\\r\\n".encode())
+    heard = b""
+    while part := connection.recv(4096):
+        heard += part
+        if part.startswith(b"\\x88"):
+            connection.sendall(b"\\x88\\x82\\0\\0\\0\\0" + part[2:4])
+            said = f"closed with {int.from_bytes(part[2:4], 'big')}"
+            break
+        if heard.endswith(b"0\\r\\n\\r\\n"):
+            said = "complete"
+            break
+    else:
+        said = "cut"
+    ends[name] = {"said": said, "at": time.time()}
+
+upgrade = "Connection: Upgrade\\r\\nUpgrade: websocket\\r\\nSec-WebSocket-Version: 13\\r\\n"
+upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n"
+visitors = [threading.Thread(target=visit, args=args) for args in (("socket", upgrade), ("answer",), ("endless",))]
+for visitor in visitors:
+    visitor.start()
+for visitor in visitors:
+    visitor.join()
+with open(sys.argv[2], "w") as file:
+    json.dump(ends, file)
+"""

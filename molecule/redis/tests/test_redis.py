@@ -33,6 +33,14 @@ def test_dangerous_commands_are_off(host: Any, command: str) -> None:
     assert ask(host, "shop", *command.split()).startswith("NOPERM")
 
 
+@pytest.mark.parametrize(("prefix", "allowed"), [("shop:", True), ("blog:", False)])
+@pytest.mark.parametrize("topic", ["/0.celery.pidbox", "/0.celeryev/worker.*"])
+def test_celery_hears_its_own_events_only(host: Any, topic: str, prefix: str, allowed: bool) -> None:
+    login = f"REDISCLI_AUTH={CANARIES[0]} timeout 2 redis-cli -s {SOCKET} --user shop --no-auth-warning"
+    heard = host.run(f"{login} PSUBSCRIBE '{prefix}{topic}'").stdout
+    assert ("NOPERM" not in heard) is allowed
+
+
 def test_without_a_password_nothing_is_answered(host: Any) -> None:
     answer = host.run(f"redis-cli -s {SOCKET} PING")
     assert "NOAUTH" in answer.stdout
