@@ -65,7 +65,7 @@ def master(host: Any) -> str:
 
 def start_deployment(output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", "groundwork.django.deploy"]
-    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def running_instances(host: Any) -> str:
@@ -345,7 +345,7 @@ def test_a_broken_release_gets_no_visitor(host: Any, traffic: Any, harm: Any, st
     ("source", "version", "reason"),
     [
         ("https://127.0.0.1:9/shop.git", "main", "source: git cannot read https://127.0.0.1:9/shop.git: "),
-        (f"file://{EPHEMERAL}/shop.git", "v99", "has no version 'v99'"),
+        (f"file://{EPHEMERAL}/shop.git", "v99", "there is no branch, tag or commit 'v99'"),
     ],
 )
 def test_a_source_that_cannot_be_had_is_found_before_the_server_is_touched(
@@ -378,7 +378,7 @@ def test_a_migration_that_waits_for_a_lock_gives_up_and_makes_nobody_wait(
             broken = deploy()
     finally:
         end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'guestbook_entry'::regclass"
-        host.check_output(f'runuser -u postgres -- psql -q {APP} -c "{end}"; systemctl stop lock')
+        host.check_output(f'runuser -u postgres -- psql -q {APP} -c "{end}"')
     assert "Migrate the database" in message(broken)
     assert "lock timeout" in message(broken)
     assert visitors.failures == []
@@ -407,7 +407,7 @@ def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_
             change()
             with start_deployment() as run:
                 time.sleep(number * moment)
-                run.send_signal(signal.SIGKILL)
+                os.killpg(run.pid, signal.SIGKILL)
         done = deploy()
         time.sleep(12)
     assert done.returncode == 0, message(done)
@@ -423,7 +423,7 @@ def test_a_migration_that_outlives_its_run_is_waited_for(host: Any, traffic: Any
         with start_deployment() as run:
             while host.run(f"systemctl is-active django-{APP}-manage-migrate.service").rc != 0:
                 assert run.poll() is None
-            run.send_signal(signal.SIGKILL)
+            os.killpg(run.pid, signal.SIGKILL)
         done = deploy()
     assert done.returncode == 0, message(done)
     assert_nobody_noticed(visitors)

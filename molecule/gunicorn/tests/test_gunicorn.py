@@ -342,6 +342,25 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         assert mistake in text
 
 
+# --- health ---
+
+
+@each_app
+def test_it_says_whether_its_cache_answers_and_goes_on_without(host: Any, app: str) -> None:
+    well = ask(host, app, "/-/health", "-H", "Host: nobody-knows.example.org")
+    assert (well.status, well.body.strip()) == (200, "well")
+    host.check_output("systemctl stop redis-server")
+    try:
+        unwell = ask(host, app, "/-/health")
+        assert (unwell.status, unwell.body.strip()) == (503, "cache default: ConnectionError")
+        # It has served before, so it comes back with what it has.
+        host.check_output(f"systemctl restart {live(host, app)}.service")
+        assert ask(host, app, "/").status == 200
+    finally:
+        host.check_output("systemctl start redis-server")
+    assert ask(host, app, "/-/health").status == 200
+
+
 # --- open connections ---
 
 
