@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """How long site.yml takes for one app, against a shell script that installs and starts the same things by hand.
 
+Then how long deployments take, and what visitors notice of them.
+
 Machines are noisy, so the figures to quote are the ratios of one run. Each contestant gets a fresh host; the script is
 the floor, because it checks nothing, secures nothing and cannot be run twice.
 """
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
+import bench_deploy  # noqa: E402
 import testbed  # noqa: E402
 
 import demo  # noqa: E402 (the same site and inventory)
@@ -113,11 +116,12 @@ def main() -> None:
             ("second run with Mitogen", f"{faster:6.1f} s   {faster / by_hand:.2f} x the floor"),
             ("module runs, first", f"{module_runs(first_result):6}"),
             ("module runs, second", f"{module_runs(second_result):6}"),
+            *bench_deploy.rows(bed, "site1", inventory),
         ]
     finally:
         testbed.down("bench")
     for name, figure in rows:
-        print(f"{name:26}{figure}")
+        print(f"{name:34}{figure}")
 
 
 if __name__ == "__main__":

@@ -309,6 +309,8 @@ def reboot(bed: Bed, host: str, *, power_loss: bool) -> None:
         run(*ssh_command(bed, host), "systemctl reboot", check=False)
     while is_alive(leader):
         time.sleep(0.1)
+    # The kernel may take longer to forget the host's end of it.
+    run("ip", "link", "delete", f"vb-gwbed{bed['number']}-{host}"[:15], check=False)
     bed["leaders"][index] = boot(bed, host)
     save(bed)
     wait_for(bed, host)

@@ -271,7 +271,7 @@ def test_an_application_that_answers_only_errors_never_gets_a_visitor(host: Any,
     try:
         broken = play(gunicorn_start_timeout=8)
         assert "failed=1" in broken.stdout
-        assert "answers 500" in broken.stdout + broken.stderr
+        assert "answers 503 database default: OperationalError" in broken.stdout + broken.stderr
         assert live(host, "shop") == before
         assert ask(host, "shop", "/").status == 200
     finally:
