@@ -46,7 +46,7 @@ demo: .cache/ready ## A test host with the demo site on it
 demo-clean: ## Remove it
 	.venv/bin/python tests/demo.py down
 
-bench: .cache/ready ## How long a converge takes, as ratios
+bench: .cache/ready ## How long a converge and deployments take, and what visitors notice
 	.venv/bin/python tests/bench.py
 
 clean: demo-clean ## Remove everything that was made here
