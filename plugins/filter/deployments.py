@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the role django_app reads from its record of deployments."""
+"""What the role django_app finds on a server."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from ..module_utils import _deployments
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"deployments": _deployments.summary, "outdated_releases": _deployments.outdated}
+        return {"app_on_server": _deployments.on_server, "outdated_releases": _deployments.outdated}

@@ -1,14 +1,17 @@
 # Copyright: the groundwork.django authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the record of an app's deployments says about its releases. Each line of the record is a JSON object."""
+"""What is on a server of an app, and what the record of its deployments says: each line of that is a JSON object."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Any
 
 Entry = dict[str, Any]
+
+UNITS = PurePosixPath("/etc/systemd/system")
 
 
 def entries(lines: Iterable[str]) -> list[Entry]:
@@ -51,6 +54,43 @@ def _previous(served: list[str], current: str) -> str:
         # The way back was begun already.
         return current
     return served[-2] if len(served) > 1 else ""
+
+
+def on_server(lines: Iterable[str], app: str) -> dict[str, Any]:
+    """Read what the role django_app has looked at (scripts/look.sh.j2)."""
+    seen: dict[str, list[list[str]]] = {}
+    for line in lines:
+        kind, *words = line.split() or [""]
+        seen.setdefault(kind, []).append(words)
+    root = PurePosixPath(f"/srv/{app}")
+    links = {PurePosixPath(path): PurePosixPath(*target).name for path, *target in seen.get("path", [])}
+    current = links.get(root / "current", "")
+    finished = sorted(path.parent.name for path in links if path.match(f"{root}/releases/*/.release.json"))
+    begun = {path.name for path in links if path.parent == root / "releases"}
+    units = {path for path in links if path.is_relative_to(UNITS) and path.name.startswith(f"django-{app}-")}
+    account, *groups = seen["account"][0] or [""]
+    return {
+        "exists": root in links,
+        "current": current,
+        "next": links.get(root / "next", ""),
+        "finished": finished,
+        "unfinished": sorted(begun - {*finished, current}),
+        "timers": sorted(path.name for path in units if path.suffix == ".timer" and path.parent == UNITS),
+        "running_timers": [name for name, *state in seen.get("timer", []) if state == ["active", "enabled"]],
+        "workers": sorted(
+            {
+                path.name
+                for path in units
+                # What a schedule starts is none, unless it is started at boot still.
+                if path.suffix == ".service" and (path.with_suffix(".timer") not in units or path.parent != UNITS)
+            }
+        ),
+        "has_uv": seen["uv"] != [[]],
+        "python": " ".join(seen["python"][0]),
+        "account": account,
+        "groups": groups,
+        **summary((line for line in lines if line.startswith("{")), current),
+    }
 
 
 def outdated(finished: Iterable[str], served: list[str], keep: int) -> list[str]:

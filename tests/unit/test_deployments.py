@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from plugins.module_utils._deployments import outdated, summary
+from plugins.module_utils._deployments import on_server, outdated, summary
 
 
 def record(*steps: str) -> list[str]:
@@ -85,3 +85,55 @@ def test_a_line_of_a_killed_run_is_passed_over() -> None:
 )
 def test_only_releases_that_served_are_kept(finished: str, served: str, keep: int, expected: str) -> None:
     assert outdated(finished.split(), served.split(), keep) == expected.split()
+
+
+SERVER = """
+path /srv/shop
+path /srv/shop/current releases/B
+path /srv/shop/next releases/C
+path /srv/shop/releases
+path /srv/shop/releases/A
+path /srv/shop/releases/A/.release.json
+path /srv/shop/releases/A/a name with spaces
+path /srv/shop/releases/B
+path /srv/shop/releases/B/.release.json
+path /srv/shop/releases/C
+path /srv/shop/releases/.C.tar.gz
+path /etc/systemd/system/django-shop-.service.d
+path /etc/systemd/system/django-shop-clean.service
+path /etc/systemd/system/django-shop-clean.timer
+path /etc/systemd/system/django-shop-celery.service
+path /etc/systemd/system/multi-user.target.wants/django-shop-clean.service /etc/systemd/system/django-shop-clean.service
+path /etc/systemd/system/timers.target.wants/django-shop-clean.timer /etc/systemd/system/django-shop-clean.timer
+path /etc/systemd/system/django-other-celery.service
+python python3.13
+uv /opt/uv/bin/uv
+account shop:x:999:999::/srv/shop:/usr/sbin/nologin shop redis
+timer clean active enabled
+timer send inactive disabled
+"""
+
+
+def test_a_look_at_the_server_is_understood() -> None:
+    assert on_server([*SERVER.strip().splitlines(), *record("A", "B")], "shop") == {
+        "exists": True,
+        "current": "B",
+        "next": "C",
+        "finished": ["A", "B"],
+        "unfinished": [".C.tar.gz", "C"],
+        "timers": ["django-shop-clean.timer"],
+        "running_timers": ["clean"],
+        "workers": ["django-shop-celery.service", "django-shop-clean.service"],
+        "has_uv": True,
+        "python": "python3.13",
+        "account": "shop:x:999:999::/srv/shop:/usr/sbin/nologin",
+        "groups": ["shop", "redis"],
+        "served": ["A", "B"],
+        "withdrawn": [],
+        "previous": "A",
+    }
+
+
+def test_a_bare_server_has_nothing() -> None:
+    seen = on_server(["path /etc/systemd/system", "python ", "uv ", "account  "], "shop")
+    assert {key for key, value in seen.items() if value} == set()
