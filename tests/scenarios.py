@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache" / "logs"
 # Two cores: while one scenario waits for packages, the other computes.
 SIDE_BY_SIDE = 2
-LIMIT_SECONDS = 30 * 60
+LIMIT_SECONDS = 40 * 60
 # Measures what visitors notice; a neighbour would disturb it.
 ALONE = ("deploy",)
 # Runs with the oldest ansible-core that the collection supports; all others with the newest.
