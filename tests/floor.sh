@@ -53,7 +53,6 @@ DJANGO_SETTINGS_MODULE=config.production
 SECRET_KEY=a-key-for-the-floor-that-is-long-enough-to-be-accepted-by-everything
 DATABASE_URL=postgres://app:floor@:6432/app?host=/run/postgresql
 REDIS_URL=unix:///run/redis/redis-server.sock
-CACHE_URL=redis:///run/redis/redis-server.sock
 ALLOWED_HOSTS=guestbook.test
 CSRF_TRUSTED_ORIGINS=https://guestbook.test
 STATIC_ROOT=/srv/app/static

@@ -1,6 +1,6 @@
 """Settings for production: what differs from place to place comes from the environment.
 
-Set at least SECRET_KEY, ALLOWED_HOSTS, DATABASE_URL, CACHE_URL, STATIC_ROOT and MEDIA_ROOT.
+Set at least SECRET_KEY, ALLOWED_HOSTS, DATABASE_URL, REDIS_URL, STATIC_ROOT and MEDIA_ROOT.
 """
 
 import django
@@ -31,7 +31,7 @@ DATABASES = {
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": env.str("CACHE_URL", default=None) or env.str("REDIS_URL"),
+        "LOCATION": env.str("REDIS_URL"),
         "KEY_PREFIX": env.str("CACHE_KEY_PREFIX", default=""),
         "OPTIONS": {
             "IGNORE_EXCEPTIONS": True,
