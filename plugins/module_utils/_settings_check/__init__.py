@@ -1,0 +1,1 @@
+"""What the module django_settings_check consists of."""
