@@ -35,7 +35,7 @@ def rule(group: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def finding(identity: str, setting: str = "", message: str = "", subject: str = "") -> Finding:
-    """Without a message, it is what the catalogue says about the finding. Never a secret value."""
-    given = {"id": identity, "setting": setting, "message": message, "object": subject}
+def finding(identity: str, setting: str = "", message: str = "", subject: str = "", severity: str = "") -> Finding:
+    """Without a message and a severity, they are what the catalogue says. Never a secret value."""
+    given = {"id": identity, "setting": setting, "message": message, "object": subject, "severity": severity}
     return {name: value for name, value in given.items() if value}
