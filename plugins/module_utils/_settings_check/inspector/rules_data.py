@@ -136,6 +136,6 @@ def caches(context: Context) -> Iterable[Finding]:
             if alias == "default" or not (store and alias == store_alias):
                 severity = "" if alias == "default" else "warning"
                 yield finding("cache_not_shared", setting, subject=str(backend), severity=severity)
-        shared = any(word in str(backend).lower() for word in ("redis", "memcache", "valkey"))
+        shared = any(word in str(backend).lower() for word in ("redis", "memcached", "valkey"))
         if shared and not cache.get("KEY_PREFIX") and not cache.get("KEY_FUNCTION"):
             yield finding("cache_no_key_prefix", f"CACHES.{alias}.KEY_PREFIX")

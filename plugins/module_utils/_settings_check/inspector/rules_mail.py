@@ -58,7 +58,7 @@ def tasks(context: Context) -> Iterable[Finding]:
     for alias, queue in entries(context, "TASKS"):
         backend = str(queue.get("BACKEND"))
         # The package of the same classes for older versions is called django_tasks.
-        if backend.startswith(("django.tasks.", "django_tasks.")):
+        if backend.startswith("django_tasks." if context.django < (6, 0) else ("django.tasks.", "django_tasks.")):
             if backend.endswith(".DummyBackend"):
                 yield finding("tasks_never_run", f"TASKS.{alias}.BACKEND", subject=backend)
             if backend.endswith(".ImmediateBackend"):
