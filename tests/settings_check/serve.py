@@ -27,12 +27,18 @@ def prepare() -> None:
         "contrib.staticfiles.storage",
         "core.checks",
         "core.handlers.wsgi",
+        "db.backends.postgresql.base",
         "db.models",
+        "db.models.sql.compiler",
         "forms",
         "middleware.csrf",
         "template.engine",
+        "template.backends.django",
+        "template.loader_tags",
+        "test.client",
         "urls",
         "views.debug",
+        "views.generic",
     ):
         importlib.import_module("django." + name)
 
