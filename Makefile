@@ -10,12 +10,12 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help test lint unit sanity docs docs-check molecule demo demo-clean bench clean
+.PHONY: help test lint unit settings-check sanity docs docs-check molecule demo demo-clean bench clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
-test: lint unit docs-check sanity ## Everything, as in CI
+test: lint unit settings-check docs-check sanity ## Everything, as in CI
 	.venv/bin/python tests/scenarios.py
 
 lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
@@ -27,6 +27,9 @@ lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
 
 unit: .cache/ready ## Tests that need no host
 	.venv/bin/pytest tests/unit
+
+settings-check: .cache/ready ## The module django_settings_check against real versions of Django
+	.venv/bin/pytest tests/settings_check
 
 sanity: .cache/ready ## ansible-test sanity, on a clone
 	tests/sanity.sh

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from settings_check.interpreters import PYTHONS, environment
+from settings_check.service import Service, make_service
 from settings_check.version import Django
 
 
@@ -31,3 +32,15 @@ def django(
     found = Django(version, environments[version], tmp_path_factory.mktemp(f"django-{version}"))
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def service_of_session() -> Iterator[Service]:
+    with make_service() as made:
+        yield made
+
+
+@pytest.fixture
+def service(service_of_session: Service) -> Service:
+    service_of_session.write()
+    return service_of_session

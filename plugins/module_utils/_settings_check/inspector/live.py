@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Set, Tuple
@@ -262,10 +263,12 @@ def ask_cache(alias: str) -> Tuple[str, Optional[bool]]:
         names = {base.__name__ for base in type(cache).__mro__}
         if "DummyCache" in names:
             return "", None
-        # It would make its directory.
-        directory = getattr(cache, "_dir", None) if "FileBasedCache" in names else None
-        if directory and not Path(directory).is_dir():
-            return f"{directory} does not exist", False
+        directory = Path(cache._dir) if "FileBasedCache" in names else None  # noqa: SLF001
+        if directory and not directory.is_dir():
+            # The service would make it.
+            above = next(path for path in directory.parents if path.exists())
+            can_be_made = os.access(above, os.W_OK | os.X_OK)
+            return ("", None) if can_be_made else (f"{directory} does not exist and cannot be made", False)
         key, value = f"settings-check-{secrets.token_hex(16)}", secrets.token_hex(16)
         cache.set(key, value, SECONDS)
         try:

@@ -51,7 +51,9 @@ def settings_module_differs(context: Context) -> Iterable[Finding]:
     if not loaded or not expected or loaded == expected:
         return
     explained = context.seen.get("settings_explained")
-    message = f"The service runs with {loaded}, but settings says {expected}"
+    application = context.options.get("application")
+    service = f"application {application}" if application else "the service"
+    message = f"{service} runs with {loaded}, but settings says {expected}"
     yield finding("settings_module_differs", message=message + (f"; {explained}" if explained else ""), subject=loaded)
 
 

@@ -181,7 +181,8 @@ def bound_waiting(config: Dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def noting_queries(loaded: Loaded) -> Iterator[None]:
-    """Tell whether a database is asked for, and never let SQLite make one."""
+    """Tell whether a database is asked for, and from here on never let SQLite make one, nor a cache its folder."""
+    from django.core.cache.backends.filebased import FileBasedCache
     from django.db.backends.base.base import BaseDatabaseWrapper as Wrapper
 
     connect = Wrapper.connect
@@ -195,6 +196,8 @@ def noting_queries(loaded: Loaded) -> Iterator[None]:
         loaded.queries = True
         return ensure(self)
 
+    # Django's own checks look at each cache, and that makes its folder.
+    FileBasedCache._createdir = lambda _self: None  # noqa: SLF001
     Wrapper.connect = guarded
     Wrapper.ensure_connection = noted
     try:
@@ -358,5 +361,6 @@ def locate(error: BaseException, chdir: str) -> Tuple[str, Optional[int], str]:
 
 
 def is_of_project(filename: str, chdir: str) -> bool:
-    path = os.path.realpath(filename)
+    # What has no file is called <frozen os> or <string>.
+    path = "" if filename.startswith("<") else os.path.realpath(filename)
     return path.startswith(f"{chdir}/") and not path.startswith(f"{sys.prefix}/")
