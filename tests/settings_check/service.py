@@ -80,12 +80,11 @@ class Service:
         return {str(path.relative_to(self.project)) for path in self.project.rglob("*")}
 
     def processes(self) -> set[int]:
-        """Those of the account, by their numbers; when it is our own, only those in the project."""
+        """Those that run in the project, by their numbers: others may be at work as the same account."""
         found = set()
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                is_theirs = os.geteuid() == 0 and path.stat().st_uid == self.account.pw_uid
-                if is_theirs or (path / "cwd").resolve() == self.project.resolve():
+                if (path / "cwd").resolve() == self.project.resolve():
                     found.add(int(path.name))
         return found
 

@@ -98,7 +98,8 @@ def run(  # noqa: PLR0913, PLR0917
     """Have the project inspected. Raises OSError where the interpreter cannot be started."""
     begun = time.monotonic()
     with adopting() as stray, program(config) as source:
-        process = subprocess.Popen(
+        # run_command can neither change the account nor clear the environment, and knows no deadline.
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [python, "-B", "-"],
             stdin=source,
             stdout=subprocess.PIPE,

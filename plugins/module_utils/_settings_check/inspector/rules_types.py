@@ -31,11 +31,11 @@ def types(context: Context) -> Iterable[Finding]:
     for name in sorted(context.explicit):
         default, own = getattr(global_settings, name, None), value(context, name)
         kind = type(own)
-        if type(default) is bool and not is_bool(own):
+        if isinstance(default, bool) and not is_bool(own):
             message = f"{name} is {described(kind)}, not a bool, and counts as {'true' if own else 'false'}"
             yield finding("type_bool", name, message)
         elif type(default) in (int, list) and issubclass(kind, (str, bytes)) and name not in HARMLESS:
-            wanted = "a number" if type(default) is int else "a list"
+            wanted = "a list" if isinstance(default, list) else "a number"
             yield finding("type_mismatch", name, f"{name} is {described(kind)}, but Django needs {wanted}")
 
 

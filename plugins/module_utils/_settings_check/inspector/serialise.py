@@ -102,7 +102,7 @@ class Serialiser:
 
     def key(self, key: Any) -> str:
         plain = self.value(key)
-        return plain if type(plain) is str else json.dumps(plain)
+        return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def is_lazy(kind: type) -> bool:
@@ -120,7 +120,7 @@ def finite(number: float) -> Any:
 def name_of(thing: Any) -> str:
     """Return the dotted path of a class or a function."""
     parts = (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None))
-    return ".".join(part for part in parts if type(part) is str and part != "builtins")
+    return ".".join(part for part in parts if isinstance(part, str) and part != "builtins")
 
 
 def serialise(value: Any) -> Any:
