@@ -126,6 +126,14 @@ options:
     type: dict
     default:
       X-Forwarded-Proto: https
+  url_scheme:
+    description:
+      - The scheme that the application server itself tells Django, C(wsgi.url_scheme).
+      - gunicorn tells V(https) where a proxy on the same host sends C(X-Forwarded-Proto), and the site then works
+        without C(SECURE_PROXY_SSL_HEADER); others tell V(http).
+    type: str
+    choices: [http, https]
+    default: http
   expect:
     description:
       - What the settings must be. All predicates of one entry must hold, and it must have at least one.
@@ -435,6 +443,7 @@ ARGUMENTS: dict[str, Any] = {
     "pooler": {"type": "str", "choices": ["auto", "none", "session", "transaction"], "default": "auto"},
     "public_urls": {"type": "list", "elements": "str", "default": []},
     "proxy_headers": {"type": "dict", "default": {"X-Forwarded-Proto": "https"}},
+    "url_scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
     "expect": {"type": "list", "elements": "dict", "default": [], "options": EXPECTATION},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "ignore": {"type": "list", "elements": "str", "default": []},

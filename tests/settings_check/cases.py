@@ -285,6 +285,7 @@ QUIET = [
         options={"public_urls": ["https://shop.example.com:8443/", "http://127.0.0.1"], "proxy_headers": {}},
         ids={"proxy_header_name"},
     ),
+    Case("a server that knows of HTTPS", "SECURE_PROXY_SSL_HEADER = None", options={"url_scheme": "https"}),
     Case(
         "an origin that is trusted",
         'ALLOWED_HOSTS += ["127.0.0.1"]; CSRF_TRUSTED_ORIGINS = ["https://*.example.com"]',

@@ -27,7 +27,7 @@ def host_header(url: str) -> str:
 
 
 def request_of(context: Context, url: str, method: str) -> Any:
-    """Build what comes in by way of the proxy: plain HTTP on a socket, with the headers that the proxy adds."""
+    """Build what comes in by way of the proxy, with the headers that it adds and the scheme that the server tells."""
     from django.core.handlers.wsgi import WSGIRequest
 
     host = host_header(url)
@@ -41,7 +41,7 @@ def request_of(context: Context, url: str, method: str) -> Any:
         "SERVER_PROTOCOL": "HTTP/1.1",
         "REMOTE_ADDR": "",
         "HTTP_HOST": host,
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": context.options.get("url_scheme") or "http",
         "wsgi.input": io.BytesIO(),
     }
     if method == "POST":
