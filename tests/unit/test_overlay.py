@@ -46,28 +46,31 @@ def overlay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def run(
         own: dict[str, Any],
         environment: dict[str, str] | None = None,
-        directory: str = ".",
-        overrides: dict[str, Any] | None = None,
-        packages: tuple[str, ...] = ("django_redis",),
+        **project: Any,  # directory, overrides, packages that are installed, version of Django
     ) -> dict[str, Any]:
         for name in (*ENVIRONMENT, "DJANGO_SERVER", "SECURE_HSTS_SECONDS", "EMAIL_HOST", "STATIC_URL", "MEDIA_URL"):
             monkeypatch.delenv(name, raising=False)
         for name, value in (ENVIRONMENT if environment is None else environment).items():
             monkeypatch.setenv(name, value)
+        django = types.ModuleType("django")
+        django.VERSION = project.get("version", (5, 2))  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "django", django)
         module = types.ModuleType("their_settings")
         vars(module).update(own)
         monkeypatch.setitem(sys.modules, "their_settings", module)
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: name in packages or None)
+        monkeypatch.setattr(
+            "importlib.util.find_spec", lambda name: name in project.get("packages", ["django_redis"]) or None
+        )
         jinja = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
         text = jinja.from_string(TEMPLATE.read_text()).render(
             django_app_name="shop",
             django_app_settings="their_settings",
             __django_app_static=jinja.from_string(VARIABLES["__django_app_static"]).render(
-                django_app_directory=directory
+                django_app_directory=project.get("directory", ".")
             ),
-            django_app_settings_overrides=overrides or {},
+            django_app_settings_overrides=project.get("overrides", {}),
         )
-        namespace = {"__file__": str(tmp_path / directory / "groundwork_settings.py")}
+        namespace = {"__file__": str(tmp_path / project.get("directory", ".") / "groundwork_settings.py")}
         exec(compile(text, "groundwork_settings.py", "exec"), namespace)  # noqa: S102
         return namespace
 
@@ -189,13 +192,8 @@ def test_sessions_never_live_in_the_cache_alone(overlay: Any) -> None:
         ((5, 2), {"STORAGES": {"default": {"BACKEND": "s3"}}}, {"STORAGES": HASHED}),
     ],
 )
-def test_static_files_are_hashed_in_every_version(
-    overlay: Any, monkeypatch: pytest.MonkeyPatch, version: Any, own: Any, expected: Any
-) -> None:
-    django = types.ModuleType("django")
-    django.VERSION = version  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "django", django)
-    found = overlay(own)
+def test_static_files_are_hashed_in_every_version(overlay: Any, version: Any, own: Any, expected: Any) -> None:
+    found = overlay(own, version=version)
     if "STORAGES" in expected:
         assert found["STORAGES"]["staticfiles"]["BACKEND"] == HASHED
     else:
@@ -213,7 +211,34 @@ def test_mail_goes_where_the_environment_says(overlay: Any) -> None:
     assert (found["EMAIL_HOST"], found["EMAIL_PORT"], found["EMAIL_USE_TLS"]) == ("mail.example.com", 587, True)
     assert found["EMAIL_BACKEND"].endswith("smtp.EmailBackend")
     assert overlay({"EMAIL_BACKEND": "anymail.X"}, mail)["EMAIL_BACKEND"] == "anymail.X"
-    assert "EMAIL_HOST" not in overlay({"MAILERS": {}}, mail)
+
+
+CONSOLE = "django.core.mail.backends.console.EmailBackend"
+
+
+@pytest.mark.parametrize("own", [{"MAILERS": {"default": {"BACKEND": CONSOLE}}}, {"MAILERS": {}}, {}])
+def test_mail_of_new_versions_of_django_goes_there_too(overlay: Any, own: dict[str, Any]) -> None:
+    mail = {**ENVIRONMENT, "EMAIL_HOST": "mail.example.com", "EMAIL_PORT": "587", "EMAIL_USE_TLS": "True"}
+    found = overlay(own, mail, version=(6, 1))
+    mailer = found["MAILERS"]["default"]
+    assert mailer["BACKEND"].endswith("smtp.EmailBackend")
+    assert (mailer["OPTIONS"]["host"], mailer["OPTIONS"]["port"]) == ("mail.example.com", 587)
+    assert not [name for name in found if name.startswith("EMAIL_")]
+
+
+def test_a_project_that_sends_its_mail_by_other_means_goes_on_with_it(overlay: Any) -> None:
+    own = {"MAILERS": {"default": {"BACKEND": "anymail.backends.X"}}}
+    assert overlay(own, version=(6, 1))["MAILERS"] == own["MAILERS"]
+    assert "MAILERS" not in overlay({"EMAIL_HOST": "own.example.com"}, version=(6, 1))
+
+
+def test_mail_is_sent_from_the_site_and_never_waits_for_long(overlay: Any) -> None:
+    found = overlay(STARTPROJECT)
+    assert (found["DEFAULT_FROM_EMAIL"], found["EMAIL_TIMEOUT"]) == ("webmaster@shop.example.com", 10)
+    own = {"DEFAULT_FROM_EMAIL": "us@example.com", "EMAIL_TIMEOUT": 3, "EMAIL_BACKEND": CONSOLE}
+    found = overlay(own)
+    assert (found["DEFAULT_FROM_EMAIL"], found["EMAIL_TIMEOUT"]) == ("us@example.com", 3)
+    assert found["EMAIL_BACKEND"].endswith("smtp.EmailBackend")
 
 
 def test_the_security_middleware_comes_first_where_it_is_missing(overlay: Any) -> None:
