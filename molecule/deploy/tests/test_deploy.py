@@ -313,8 +313,8 @@ def pages_that_never_answer() -> None:
     ("harm", "step", "reason"),
     [
         (broken_requirement, "install what the project requires", "no-such-package-of-ours"),
-        (broken_settings, "Check the project", "no_such_module_of_ours"),
-        (failing_check, "Check the project", "refused on purpose"),
+        (broken_settings, "Check the settings", "no_such_module_of_ours"),
+        (failing_check, "Check the settings", "refused on purpose"),
         (failing_migration, "Migrate the database", "ALTER TABEL"),
         (broken_application, "does not answer", "no_such_module_of_ours"),
         (dying_worker, "does not answer", ""),
@@ -491,11 +491,14 @@ def test_twenty_deployments_leave_few_releases_and_fail_no_request(host: Any, tr
         for _again in range(20):
             change()
             assert deploy().returncode == 0
-            sizes.append(int(host.check_output(f"du --summarize --bytes /srv/{APP}").split()[0]))
+            # What is thrown away is being removed at this moment.
+            du = f"du --summarize --bytes --exclude=trash /srv/{APP}"
+            sizes.append(int(host.check_output(du).split()[0]))
     assert_nobody_noticed(visitors)
     served = [entry["to"] for entry in record(host) if entry["outcome"] == "online"]
     assert set(host.check_output(f"ls /srv/{APP}/releases").split()) == set(served[-5:])
     assert sizes[-1] < 1.1 * sizes[5]
+    assert host.check_output(f"sleep 5; ls /srv/{APP}/trash") == ""
     assert host.check_output("systemctl --failed --quiet") == ""
 
 

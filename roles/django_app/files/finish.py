@@ -40,9 +40,9 @@ def prune(root: Path, outdated: list[str], static_days: int) -> None:
     trash.mkdir(mode=0o700, exist_ok=True)
     for release in outdated:
         (root / "releases" / release).rename(trash / release)
-    # A virtualenv has thousands of files; nobody has to wait for that.
+    # A virtualenv has thousands of files; nobody has to wait for that. The directory stays, for who comes meanwhile.
     background = ["systemd-run", "--quiet", "--no-block", "--collect", "--nice=19"]
-    subprocess.run([*background, "/bin/rm", "--recursive", "--force", trash], check=True)
+    subprocess.run([*background, "/usr/bin/find", trash, "-mindepth", "1", "-delete"], check=True)
     # A published file is a link to the one in its release; alone, its time is that of the removal.
     old = ["-type", "f", "-links", "1", "-ctime", f"+{static_days}"]
     subprocess.run(["find", root / "static", *old, "-delete"], check=True)
