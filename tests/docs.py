@@ -2,7 +2,7 @@
 """Generate the parts of the documentation that stand in a specification already; with --check, only compare.
 
 The variable tables of the roles come from their argument_specs.yml, the table of `django_apps` in README.md from
-plugins/module_utils/_apps.py.
+plugins/module_utils/_apps.py, the page of the findings from plugins/module_utils/_settings_check/catalogue.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from plugins.module_utils._apps import OPTIONS  # noqa: E402 (the collection is no installed package)
+from plugins.module_utils._settings_check import catalogue  # noqa: E402
 
 TEMPLATE = ROOT / "tests" / "role_readme.md.j2"
 BEGIN, END = "<!-- django_apps: begin -->\n", "<!-- django_apps: end -->\n"
@@ -74,9 +76,48 @@ def role_readmes(check: bool) -> bool:
     return good
 
 
+def table(head: str, rows: Iterable[Iterable[str]]) -> str:
+    width = head.count("|") + 1
+    lines = [" | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in [head, " | ".join(["---"] * width), *lines])
+
+
+def finding_page() -> str:
+    on_demand = ", ".join(f"`{group}`" for group in catalogue.GROUPS if group not in catalogue.DEFAULT_GROUPS)
+    head = "id | severity | what happens | how it was found | what to do"
+    parts = [
+        "# What django_settings_check finds",
+        "Generated from `plugins/module_utils/_settings_check/catalogue.py`.",
+        f"A chapter is a group of the option `checks`; {on_demand} are looked at only where they are named there.",
+    ]
+    for group in catalogue.GROUPS:
+        rules = {name: rule for name, rule in catalogue.RULES.items() if rule.group == group}
+        rows = [(f"`{name}`", rule.severity, rule.meaning, rule.detection, rule.remedy) for name, rule in rules.items()]
+        parts += [f"## {group}", table(head, rows)] if rows else []
+    of_django = [(f"`{identity}`", severity) for identity, severity in sorted(catalogue.DJANGO_SEVERITIES.items())]
+    parts += [
+        "## django",
+        "Django's own checks, those for deployment among them, as severe as Django says, but for these:",
+        table("id | severity", of_django),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def finding_docs(check: bool) -> bool:
+    path = ROOT / "docs" / "findings.md"
+    if path.exists() and path.read_text() == finding_page():
+        return True
+    if check:
+        print("docs/findings.md: out of date; run make docs")
+        return False
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(finding_page())
+    return True
+
+
 def main() -> int:
     check = sys.argv[1:] == ["--check"]
-    results = [readme(check), role_readmes(check)]
+    results = [readme(check), role_readmes(check), finding_docs(check)]
     return 0 if all(results) else 1
 
 
