@@ -114,6 +114,36 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": {},
         "description": "Settings to replace, whatever the project says. Needs `settings_overlay`.",
     },
+    "settings_check": {
+        "type": "dict",
+        "default": {},
+        "description": "What `django_settings_check` is to demand of a release before it may serve, and of `verify`.",
+        "options": {
+            "fail_on": {
+                "type": "str",
+                "choices": ["error", "warning", "notice", "never"],
+                "default": "error",
+                "description": "The least severe finding that keeps a release from serving.",
+            },
+            "ignore": {
+                "type": "list",
+                "elements": "str",
+                "default": [],
+                "description": "Ids of findings that you accept, such as `email_no_timeout` or `security.W019`.",
+            },
+            "severity": {
+                "type": "dict",
+                "default": {},
+                "description": "Another severity for a finding: `{static_not_hashed: error}`.",
+            },
+            "expect": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "description": "What settings must be: `[{setting: SESSION_COOKIE_AGE, max: 86400}]`.",
+            },
+        },
+    },
     "schedules": {
         "type": "list",
         "elements": "dict",

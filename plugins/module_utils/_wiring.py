@@ -192,6 +192,17 @@ def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], a
         "static_root": f"{STATE}/{name}/static",
         "environment_file": f"/etc/django/{name}.env",
         "maintenance_flag": f"/etc/nginx/maintenance/{name}.on",
+        # Besides what the app demands, what its settings have to fit.
+        "settings_check": {
+            **app["settings_check"],
+            "application": app["application"],
+            "server": server,
+            "workers": count,
+            "pooler": "transaction",
+            # gunicorn believes whoever comes by a unix socket.
+            "url_scheme": "https",
+            "public_urls": [f"https://{domain}" for domain in app["domains"]],
+        },
         "url": f"https://{app['domains'][0]}/",
     }
     complete["environment"] = environment(complete, secrets)

@@ -23,6 +23,7 @@ SHOP = {
         {"name": "whitenoise", "modules": ["whitenoise"]},
     ],
     "django_app_environment": "{{ environments.shop }}",
+    "django_app_settings_check": {"ignore": ["cache_not_shared"]},
 }
 BLOG = {
     "django_app_name": "blog",
@@ -32,6 +33,7 @@ BLOG = {
     "django_app_settings": "config.settings",
     "django_app_packages": ["sentry-sdk"],
     "django_app_environment": "{{ environments.blog }}",
+    "django_app_settings_check": {"ignore": ["cache_not_shared"]},
     "django_app_migrate_environment": {"DB_HOST": "", "DB_USER": "blog", "DB_PASSWORD": ""},
     "django_app_build_commands": ["echo built-$(basename $PWD) > built.txt"],
     "django_app_schedules": [],
@@ -211,7 +213,7 @@ class Migration(migrations.Migration):
     ("harm", "step", "reason"),
     [
         (broken_requirement, "Unpack it, and install what the project requires", "no-such-package-of-ours"),
-        (broken_settings, "Check the project", "no_such_module_of_ours"),
+        (broken_settings, "Check the settings", "no_such_module_of_ours"),
         (broken_migration, "Migrate the database", "syntax error"),
     ],
 )
