@@ -36,7 +36,7 @@ def handlers(role: Path) -> list[dict[str, Any]]:
     return load(path) if path.exists() else []
 
 
-def tasks_of(role: Path) -> list[dict[str, Any]]:
+def tasks_in(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def collect(tasks: list[dict[str, Any]]) -> None:
@@ -45,10 +45,12 @@ def tasks_of(role: Path) -> list[dict[str, Any]]:
             for part in ("block", "rescue", "always"):
                 collect(task.get(part, []))
 
-    for path in sorted((role / "tasks").glob("*.yml")):
-        collect(load(path))
-    collect(handlers(role))
+    collect(load(path))
     return found
+
+
+def tasks_of(role: Path) -> list[dict[str, Any]]:
+    return [task for path in sorted((role / "tasks").glob("*.yml")) for task in tasks_in(path)] + handlers(role)
 
 
 def test_the_seven_roles_are_there() -> None:
@@ -92,6 +94,23 @@ def test_constants_and_results_carry_the_name_of_the_role(role: Path) -> None:
     registered = [task["register"] for task in tasks_of(role) if "register" in task]
     for name in [*(load(role / "vars/main.yml") or {}), *registered]:
         assert name.startswith(f"__{role.name}_"), name
+
+
+# These never run in check mode.
+ACTING_CHAPTERS = {"build.yml", "release.yml", "record.yml", "switch.yml", "lock.yml"}
+# Does nothing in check mode, unless it says otherwise.
+COMMANDS = {"ansible.builtin.command", "ansible.builtin.shell"}
+SILENT = {f"ansible.builtin.{word}" for word in ("assert", "fail", "debug", "meta", "include_tasks", "import_tasks")}
+
+
+@each_role
+def test_what_a_role_would_change_is_kept_for_the_report_of_drift(role: Path) -> None:
+    for path in sorted((role / "tasks").glob("*.yml")):
+        for task in [] if path.name in ACTING_CHAPTERS else tasks_in(path):
+            module = next(key for key in task if "." in key or key == "block")
+            acts = module not in COMMANDS or task.get("check_mode") is False
+            if acts and module not in {*SILENT, "block"} and task.get("changed_when") is not False:
+                assert "register" in task, f"{path.name}: {task['name']}"
 
 
 @each_role

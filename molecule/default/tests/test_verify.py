@@ -1,0 +1,111 @@
+"""What verify reports about a server that site.yml converged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from test_site import EPHEMERAL, all_secrets, play, visitor, wait_for_page  # beside this file
+
+
+class Report(NamedTuple):
+    status: int
+    output: str
+    server: dict[str, Any]
+
+    def found(self) -> set[tuple[str, str]]:
+        everything = [
+            *self.server["findings"],
+            *(one for app in self.server["apps"].values() for one in app["findings"]),
+        ]
+        return {(one["severity"], one["id"]) for one in everything if one["severity"] != "notice"}
+
+
+def verify(*words: str) -> Report:
+    path = EPHEMERAL / "report.json"
+    done = play("--extra-vars", f"django_report={path}", *words, playbook="groundwork.django.verify")
+    assert path.exists(), done.stdout[-3000:] + done.stderr[-3000:]
+    [server] = json.loads(path.read_text())
+    path.unlink()
+    return Report(done.returncode, done.stdout + done.stderr, server)
+
+
+def test_a_server_as_the_inventory_describes_it_has_no_finding(host: Any) -> None:
+    report = verify("-vvv")
+    assert report.found() == set(), report.server
+    assert report.status == 0
+    for name, app in report.server["apps"].items():
+        assert app["release"] == Path(host.check_output(f"readlink /srv/{name}/current")).name
+        assert app["health"]["said"] == "well"
+        assert app["pending_migrations"] == []
+        assert f"https://{name}" in app["url"]
+    assert [secret[:4] for secret in all_secrets() if secret in report.output] == []
+
+
+def test_it_changes_nothing(host: Any) -> None:
+    host.check_output("touch /run/marker; sleep 0.1")
+    verify()
+    assert (
+        host.check_output("find /etc /srv /usr/local /opt /root /var/log/nginx -newer /run/marker ! -name '*.log'")
+        == ""
+    )
+
+
+@pytest.fixture
+def without_redis(host: Any) -> Iterator[None]:
+    host.check_output("systemctl stop redis-server")
+    yield
+    host.check_output("systemctl start redis-server")
+    wait_for_page(visitor(host, "guestbook", "guestbook.test"), 30)
+
+
+@pytest.mark.usefixtures("without_redis")
+def test_a_service_that_is_down_is_an_error_of_the_apps_that_need_it() -> None:
+    report = verify()
+    assert report.status != 0
+    assert {("error", "unhealthy"), ("error", "cache_unreachable"), ("warning", "drift")} <= report.found()
+    assert "redis: redis-server" in " ".join(report.server["drift"])
+
+
+def test_a_file_that_somebody_changed_is_named(host: Any) -> None:
+    path = host.check_output("grep -lr 'Managed by Ansible (groundwork.django.nginx_tls)' /etc/nginx/").splitlines()[0]
+    host.check_output(f"cp -a {path} /root/kept && echo '# by hand' >> {path}")
+    try:
+        report = verify()
+    finally:
+        host.check_output(f"cp -a /root/kept {path}; rm /root/kept")
+    assert report.found() == {("warning", "drift")}
+    assert f"nginx_tls: {path}" in report.server["drift"]
+    assert verify().server["drift"] == []
+
+
+CURSORS = """\
+from groundwork_settings import *
+DATABASES["default"] = {**DATABASES["default"], "DISABLE_SERVER_SIDE_CURSORS": False}
+"""
+
+
+def test_cursors_that_a_pool_breaks_are_found_also_where_nobody_tells_of_the_pool(host: Any) -> None:
+    host.check_output(f"mkdir /run/cursors && cat > /run/cursors/cursor_settings.py <<'END'\n{CURSORS}END")
+    host.check_output("ln -sfn /srv/guestbook/current/.static /run/cursors/.static")
+    checked = {
+        "chdir": "/run/cursors",
+        "pythonpath": ["/srv/guestbook/current"],
+        "virtualenv": "/srv/guestbook/current/.venv",
+        "environment_files": ["/etc/django/guestbook.env"],
+        "settings": "cursor_settings",
+        "user": "guestbook",
+        "checks": ["database"],
+        "fail_on": "never",
+    }
+    task = {"groundwork.django.django_settings_check": checked, "register": "answer"}
+    shown = {"ansible.builtin.debug": {"msg": "{{ answer.findings | map(attribute='id') }} {{ answer.databases }}"}}
+    playbook = EPHEMERAL / "cursors.json"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task, shown]}]))
+    done = play(playbook=str(playbook))
+    host.check_output("rm -r /run/cursors")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pooled_server_side_cursors" in done.stdout

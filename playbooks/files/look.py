@@ -1,0 +1,153 @@
+# Copyright: the groundwork.django authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tell as JSON what a report needs to know of this server. Reads, and changes nothing.
+
+Gets on standard input {"apps": [{"name", "domain", "root", "socket", "health_path"}...], "backups_directory"}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SECONDS = 10
+
+
+def output(*command: str, given: str | None = None) -> str:
+    """Return what a program prints; nothing, where there is none, or none that answers."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd="/", input=given
+        ).stdout
+    return ""
+
+
+def listeners() -> Iterator[dict[str, Any]]:
+    """Return who waits for connections from elsewhere."""
+    for line in output("ss", "-Htlnp").splitlines():
+        address, port = line.split()[3].rsplit(":", 1)
+        program = re.search(r'\(\("([^"]+)"', line)
+        if not address.startswith(("127.", "[::1]", "[::ffff:127.")):
+            yield {"address": address, "port": int(port), "program": program.group(1) if program else "?"}
+
+
+def certificate(domain: str) -> dict[str, Any]:
+    """Return until when the certificate holds that visitors of this server get."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # self-signed ones are looked at, too
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", 443), timeout=SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=domain) as secured,
+        ):
+            pem = ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
+    except OSError as error:
+        return {"error": str(error)}
+    said = output("openssl", "x509", "-noout", "-enddate", "-checkhost", domain, given=pem)
+    end = re.search(r"notAfter=(.+)", said)
+    return {
+        "until": ssl.cert_time_to_seconds(end.group(1)) if end else None,
+        "for_domain": "does match" in said,
+    }
+
+
+class LocalConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SECONDS)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def health(app: dict[str, str]) -> dict[str, Any]:
+    connection = LocalConnection(app["socket"])
+    try:
+        connection.request("GET", app["health_path"], headers={"Host": app["domain"], "X-Forwarded-Proto": "https"})
+        answer = connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        return {"status": 0, "said": str(error)}
+    else:
+        return {"status": answer.status, "said": answer.headers.get("X-Health", answer.reason)}
+    finally:
+        connection.close()
+
+
+def release(root: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (root / "current").readlink().name
+    return ""
+
+
+def last_deployment(root: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        last: dict[str, Any] = json.loads((root / "deployments.log").read_text().splitlines()[-1])
+        return last
+    return {}
+
+
+def newest(folder: Path) -> float | None:
+    with contextlib.suppress(OSError):
+        return max((entry.stat().st_mtime for entry in os.scandir(folder)), default=None)
+    return None
+
+
+def database_backup() -> float | None:
+    said = output("runuser", "-u", "postgres", "--", "pgbackrest", "--stanza=main", "--output=json", "info")
+    with contextlib.suppress(ValueError, LookupError):
+        return float(json.loads(said)[0]["backup"][-1]["timestamp"]["stop"])
+    return None
+
+
+def failed_units() -> list[str]:
+    return [
+        line.split()[0] for line in output("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
+    ]
+
+
+def disks() -> dict[str, int]:
+    """Return how full, in percent, the file systems are on which something grows."""
+    lines = output("df", "--output=pcent,target", "/", "/srv", "/var/lib", "/var/backups").splitlines()[1:]
+    return {target: int(used.rstrip("%")) for used, target in (line.split(maxsplit=1) for line in lines)}
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    apps = {}
+    for app in asked["apps"]:
+        root = Path(app["root"])
+        apps[app["name"]] = {
+            "release": release(root),
+            "last_deployment": last_deployment(root),
+            "health": health(app),
+            "certificate": certificate(app["domain"]),
+        }
+    found = {
+        "now": time.time(),
+        "apps": apps,
+        "listeners": list(listeners()),
+        "backups": {
+            "database": database_backup(),
+            "media": newest(Path(asked["backups_directory"]) / "media/snapshots"),
+        },
+        "failed_units": failed_units(),
+        "disks": disks(),
+    }
+    json.dump(found, sys.stdout)
+
+
+main()

@@ -1,0 +1,126 @@
+"""What verify says about a server, from what was looked at there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plugins.module_utils import _report
+
+NOW = 1_800_000_000.0
+APP = {"name": "shop", "url": "https://shop.example.com/", "health_path": ""}
+
+
+def looked(**changes: Any) -> dict[str, Any]:
+    app = {
+        "release": "abc-1",
+        "last_deployment": {
+            "action": "deploy",
+            "by": "me@desk",
+            "time": "2027-01-15",
+            "to": "abc-1",
+            "outcome": "online",
+        },
+        "health": {"status": 200, "said": "well"},
+        "certificate": {"until": NOW + 90 * _report.DAY, "for_domain": True},
+    }
+    server = {
+        "now": NOW,
+        "apps": {"shop": {**app, **{key: changes.pop(key) for key in list(changes) if key in app}}},
+        "listeners": [{"address": "0.0.0.0", "port": 443, "program": "nginx"}],  # noqa: S104
+        "backups": {"database": NOW - 3600, "media": NOW - 7200},
+        "failed_units": [],
+        "disks": {"/": 40},
+    }
+    return {**server, **changes}
+
+
+def report(settings: dict[str, Any] | None = None, drift: list[str] | None = None, **changes: Any) -> dict[str, Any]:
+    return _report.report("site1", [APP], looked(**changes), {"shop": settings or {}}, drift or [])
+
+
+def found(told: dict[str, Any]) -> list[tuple[str, str]]:
+    everything = [*told["findings"], *told["apps"]["shop"]["findings"]]
+    return [(one["severity"], one["id"]) for one in everything]
+
+
+def test_a_healthy_server_has_no_findings() -> None:
+    told = report()
+    assert found(told) == []
+    lines = "\n".join(_report.text(told))
+    assert "abc-1, deploy by me@desk" in lines
+    assert "90 days left" in lines
+    assert "database 60 min ago, media 2 h ago" in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"release": ""}, ("error", "not_deployed")),
+        ({"health": {"status": 503, "said": "cache default: ConnectionError"}}, ("error", "unhealthy")),
+        ({"certificate": {"error": "Connection refused"}}, ("error", "no_https")),
+        ({"certificate": {"until": NOW + 20 * _report.DAY, "for_domain": True}}, ("warning", "certificate_ends")),
+        ({"certificate": {"until": NOW - 1, "for_domain": True}}, ("error", "certificate_ends")),
+        ({"certificate": {"until": NOW + 90 * _report.DAY, "for_domain": False}}, ("error", "certificate_for_other")),
+        (
+            {"last_deployment": {"outcome": "failed", "to": "abc-2", "step": "Serve it"}},
+            ("warning", "deployment_failed"),
+        ),
+        ({"listeners": [{"address": "*", "port": 6379, "program": "redis-server"}]}, ("error", "listens_publicly")),
+        ({"listeners": [{"address": "*", "port": 25, "program": "exim4"}]}, ("notice", "listens_publicly")),
+        ({"backups": {"database": None}}, ("error", "backup_missing")),
+        ({"backups": {"media": NOW - 3 * _report.DAY}}, ("error", "backup_old")),
+        ({"failed_units": ["shop.service"]}, ("warning", "unit_failed")),
+        ({"disks": {"/srv": 90}}, ("warning", "disk_full")),
+        ({"disks": {"/srv": 97}}, ("error", "disk_full")),
+        ({"drift": ["redis: /etc/redis/redis.conf"]}, ("warning", "drift")),
+        ({"settings": {"failed": True, "msg": "cannot load config.settings"}}, ("error", "settings_not_checked")),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_each_fault_is_told(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    told = report(**changes)
+    assert found(told) == [expected]
+    assert _report.count(told, expected[0]) == 1
+    if expected[0] != "notice":
+        assert any(expected[1] in line for line in _report.text(told))
+
+
+def test_findings_of_the_settings_are_among_those_of_the_app() -> None:
+    settings = {
+        "findings": [
+            {"id": "debug_on", "severity": "error", "message": "DEBUG is on", "hint": "DEBUG = False"},
+            {"id": "admin_default_url", "severity": "notice", "message": "/admin/", "hint": ""},
+        ],
+        "databases": {"default": {"unapplied": ["shop.0002_price"]}},
+        "django_version": "6.1",
+    }
+    told = report(settings)
+    lines = "\n".join(_report.text(told))
+    assert "ERROR    debug_on: DEBUG is on (DEBUG = False)" in lines
+    assert "admin_default_url" not in lines
+    assert told["apps"]["shop"]["pending_migrations"] == ["shop.0002_price"]
+    assert "Django 6.1" in lines
+
+
+def test_what_roles_would_change_is_named_as_well_as_their_tasks_let_it() -> None:
+    results = {
+        "__redis_files": {"changed": True, "written": ["/etc/redis/redis.conf"], "restart": ["redis-server.service"]},
+        "__redis_run": {"changed": True, "name": "redis-server.service"},
+        "__redis_install": {"changed": False},
+        "__backups_run": {
+            "changed": True,
+            "results": [{"changed": True, "name": "a.timer"}, {"changed": False, "name": "b"}],
+        },
+        "__postgres_statements": {"changed": True},
+        "__nginx_tls_files": {"changed": True, "written": ["/etc/nginx/x"]},
+        "__redis_service": "redis-server.service",
+    }
+    assert _report.drifted(results, ["redis", "backups", "postgres"]) == [
+        "redis: /etc/redis/redis.conf",
+        "redis: redis-server.service has not read its files",
+        "redis: redis-server.service",
+        "backups: a.timer",
+        "postgres: statements",
+    ]
