@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +284,8 @@ def _given(app: App) -> App:
 def _spec_only(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     spec = {}
     for key, option in options.items():
-        spec[key] = {word: value for word, value in option.items() if word != "description"}
+        # The validator fills in the defaults of nested options where the default of the whole stands: in a copy.
+        spec[key] = {word: copy(value) for word, value in option.items() if word != "description"}
         if "options" in option:
             spec[key]["options"] = _spec_only(option["options"])
     return spec

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ._apps import App, checked, plain
+from ._settings_check import expect, verdict
 
 POSTGRES_SOCKETS = "/run/postgresql"
 POOLER_SOCKETS = "/run/pgbouncer"
@@ -29,6 +30,8 @@ FALLBACK_PACKAGES: dict[str, tuple[str, list[str]]] = {
 # gunicorn has served ASGI itself since then.
 ASGI_PACKAGES = ["gunicorn>=26.1"]
 
+# What nginx tells the app of a request to the site (roles/nginx_tls/templates/groundwork.conf.j2).
+PROXY_HEADERS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "$host", "X-Forwarded-Port": "443"}
 # Connections that no pool may use: PostgreSQL's own reserve, backups, migrations, an operator at 3 a.m.
 UNPOOLED_CONNECTIONS = 20
 # A Django process with its libraries takes 100 to 250 MB; all processes together get half of the memory.
@@ -201,6 +204,7 @@ def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], a
             "pooler": "transaction",
             # gunicorn believes whoever comes by a unix socket.
             "url_scheme": "https",
+            "proxy_headers": PROXY_HEADERS,
             "public_urls": [f"https://{domain}" for domain in app["domains"]],
         },
         "url": f"https://{app['domains'][0]}/",
@@ -289,6 +293,21 @@ def problems(apps: dict[str, Any]) -> list[str]:
         complete = checked(apps)
     except ValueError as error:
         return str(error).splitlines()
+    return [problem for name, app in complete.items() for problem in _check_problems(name, app)] + _unknown_variables(
+        complete
+    )
+
+
+def _check_problems(name: str, app: App) -> list[str]:
+    demanded = app["settings_check"]
+    found = [
+        *expect.check_options(demanded["expect"], {}),
+        *verdict.check_ids(demanded["ignore"], demanded["severity"]),
+    ]
+    return [f"django_apps.{name}.settings_check.{problem}" for problem in found]
+
+
+def _unknown_variables(complete: dict[str, App]) -> list[str]:
     secrets = complete_secrets({}, list(complete))
     host = {"cpus": 1, "memory_mb": 1024, "max_connections": 100}
     generated = {key for app in wired(complete, secrets, host)["apps"] for key in app["environment"]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.module_utils import _apps
+from plugins.module_utils import _apps, _wiring
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -193,6 +193,12 @@ def test_keys_of_an_app_have_the_defaults_of_the_roles_they_go_to() -> None:
 def test_the_site_finds_what_the_operator_switches_where_nginx_looks_for_it() -> None:
     folder = load(ROOT / "roles/nginx_tls/vars/main.yml")["__nginx_tls_maintenance"]
     assert f'"maintenance_flag": f"{folder}/{{name}}.on"' in (ROOT / "plugins/module_utils/_wiring.py").read_text()
+
+
+def test_settings_are_checked_with_the_headers_that_nginx_sends() -> None:
+    template = (ROOT / "roles/nginx_tls/templates/groundwork.conf.j2").read_text()
+    for header in _wiring.PROXY_HEADERS:
+        assert re.search(rf"^proxy_set_header {header} \$", template, re.MULTILINE), header
 
 
 def test_the_site_knows_the_packages_of_all_roles() -> None:

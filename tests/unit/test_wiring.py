@@ -120,6 +120,33 @@ def test_all_mistakes_are_reported_at_once() -> None:
     assert len(_wiring.problems({"shop": app(domain="x", processes=0), "Blog": app(version=None)})) >= 3
 
 
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        ({"ignore": ["security.W99"]}, 'ignore: "security.W99" is not a finding id'),
+        ({"severity": {"debug_on": "fatal"}}, 'severity: "fatal" for debug_on'),
+        ({"expect": [{"setting": "X"}]}, "expect[0]: no predicate"),
+        ({"fail_on": "errors"}, "fail_on must be one of"),
+        ({"ignored": []}, "settings_check.ignored. Supported parameters include"),
+    ],
+)
+def test_what_is_demanded_of_the_settings_must_make_sense(check: dict[str, Any], message: str) -> None:
+    [problem] = _wiring.problems({"shop": app(settings_check=check)})
+    assert problem.startswith("django_apps.shop")
+    assert "settings_check" in problem
+    assert message in problem
+
+
+def test_the_settings_are_checked_against_what_the_site_will_be() -> None:
+    [shop] = wired(
+        shop=app(domains=["shop.example.com", "www.shop.example.com"], settings_check={"ignore": ["debug_on"]})
+    )["apps"]
+    check = shop["settings_check"]
+    assert check["public_urls"] == ["https://shop.example.com", "https://www.shop.example.com"]
+    assert (check["workers"], check["pooler"], check["server"]) == (shop["processes"], "transaction", "wsgi")
+    assert (check["ignore"], check["fail_on"]) == (["debug_on"], "error")
+
+
 @pytest.mark.parametrize("nothing", [{}, [], None, "shop"])
 def test_no_app_at_all_is_a_mistake(nothing: Any) -> None:
     assert _wiring.problems(nothing) == ["django_apps must be a dictionary with a key for each app"]
