@@ -24,7 +24,7 @@ def looked_for(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def report(
-    looked: dict[str, Any], host: str, apps: list[dict[str, Any]], settings: Mapping[str, Any], drift: list[str]
+    looked: dict[str, Any], host: str, apps: list[dict[str, Any]], settings: Mapping[str, Any], drift: list[str] | None
 ) -> dict[str, Any]:
     return _report.report(host, _apps.plain(apps), _apps.plain(looked), _apps.plain(settings), _apps.plain(drift))
 

@@ -108,9 +108,12 @@ def _certificate_findings(certificate: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def report(
-    host: str, apps: list[dict[str, Any]], looked: dict[str, Any], settings: Mapping[str, Any], drift: list[str]
+    host: str, apps: list[dict[str, Any]], looked: dict[str, Any], settings: Mapping[str, Any], drift: list[str] | None
 ) -> dict[str, Any]:
-    """Put together what was found on one host. `settings` has what django_settings_check said, by the app's name."""
+    """Put together what was found on one host.
+
+    `settings` has what django_settings_check said, by the app's name; without a `drift`, none was looked for.
+    """
     described = {}
     for app in apps:
         seen = looked["apps"][app["name"]]
@@ -132,7 +135,7 @@ def report(
         "apps": described,
         **{key: looked[key] for key in ("listeners", "backups", "failed_units", "disks")},
         "drift": drift,
-        "findings": list(server_findings(looked, drift)),
+        "findings": list(server_findings(looked, drift or [])),
     }
 
 
@@ -149,9 +152,10 @@ def text(told: Mapping[str, Any]) -> list[str]:
         {f"{one['port']} ({one['program']})" for one in told["listeners"]}, key=lambda word: int(word.split()[0])
     )
     backups = [f"{kind} {_age(now - time)} ago" for kind, time in told["backups"].items() if time is not None]
+    differences = "unknown, ask with --check" if told["drift"] is None else len(told["drift"]) or "nowhere"
     head = (
         f"{told['host']}: listens on {', '.join(ports) or 'nothing'}; backups: {', '.join(backups) or 'none'}; "
-        f"differs from the inventory: {len(told['drift']) or 'nowhere'}"
+        f"differs from the inventory: {differences}"
     )
     lines = [head, *_finding_lines(told["findings"])]
     for name, app in told["apps"].items():

@@ -40,6 +40,12 @@ def report(settings: dict[str, Any] | None = None, drift: list[str] | None = Non
     return _report.report("site1", [APP], looked(**changes), {"shop": settings or {}}, drift or [])
 
 
+def test_without_a_comparison_nothing_is_said_of_one() -> None:
+    told = _report.report("site1", [APP], looked(), {}, None)
+    assert told["drift"] is None
+    assert "differs from the inventory: unknown" in _report.text(told)[0]
+
+
 def found(told: dict[str, Any]) -> list[tuple[str, str]]:
     everything = [*told["findings"], *told["apps"]["shop"]["findings"]]
     return [(one["severity"], one["id"]) for one in everything]

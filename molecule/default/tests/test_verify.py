@@ -26,7 +26,7 @@ class Report(NamedTuple):
 
 def verify(*words: str) -> Report:
     path = EPHEMERAL / "report.json"
-    done = play("--extra-vars", f"django_report={path}", *words, playbook="groundwork.django.verify")
+    done = play("--check", "--extra-vars", f"django_report={path}", *words, playbook="groundwork.django.verify")
     assert path.exists(), done.stdout[-3000:] + done.stderr[-3000:]
     [server] = json.loads(path.read_text())
     path.unlink()
@@ -75,6 +75,7 @@ def test_a_file_that_somebody_changed_is_named(host: Any) -> None:
     host.check_output(f"cp -a {path} /root/kept && echo '# by hand' >> {path}")
     try:
         report = verify()
+        assert "# by hand" in host.check_output(f"cat {path}")
     finally:
         host.check_output(f"cp -a /root/kept {path}; rm /root/kept")
     assert report.found() == {("warning", "drift")}
