@@ -316,7 +316,7 @@ def pages_that_never_answer() -> None:
         (broken_settings, "Check the settings", "no_such_module_of_ours"),
         (failing_check, "Check the settings", "refused on purpose"),
         (failing_migration, "Migrate the database", "ALTER TABEL"),
-        (broken_application, "does not answer", "no_such_module_of_ours"),
+        (broken_application, "Check the settings", "no_such_module_of_ours"),
         (dying_worker, "does not answer", ""),
         (unreachable_cache, "does not answer", "answers 503 cache default: ConnectionError"),
         (failing_pages, "does not answer", "answers 500"),
