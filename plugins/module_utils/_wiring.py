@@ -43,6 +43,7 @@ Secrets = dict[str, Any]
 # What a secret is made of: how many random bytes a new one has, and how many characters one must have at least.
 APP_SECRETS = {"secret_key": (64, 32), "database_password": (32, 16), "redis_password": (32, 16)}
 BACKUPS_KEY = (48, 32)
+REPOSITORY_SECRETS = ["private_key", "access_key", "secret_key"]
 
 
 def complete_secrets(given: Mapping[str, Any], names: list[str]) -> Secrets:
@@ -97,7 +98,8 @@ def secret_problems(stored: Any, given: Any, names: list[str]) -> list[str]:
     unknown = _unknown(stored, ["django_secrets"], "the file of the secrets")
     if unknown or not isinstance(given, dict):
         return unknown or ["django_secrets: must be a dictionary"]
-    found = _unknown(given, ["backups_encryption_key", "apps"], "django_secrets")
+    found = _unknown(given, ["backups_encryption_key", "backups_credentials", "apps"], "django_secrets")
+    found += _bad_credentials(given.get("backups_credentials", {}), "django_secrets.backups_credentials")
     found += _bad_secret(given, "backups_encryption_key", BACKUPS_KEY[1], "django_secrets")
     apps = given.get("apps", {})
     if not isinstance(apps, dict):
@@ -115,6 +117,17 @@ def _unknown(mapping: Any, known: list[str], where: str) -> list[str]:
     if not isinstance(mapping, dict):
         return [f"{where}: must be a dictionary"]
     return [f"{where}: unknown key {key!r}; there are: {', '.join(known)}" for key in mapping if key not in known]
+
+
+def _bad_credentials(credentials: Any, where: str) -> list[str]:
+    """Say what is not a dictionary; the role `backups` knows the rest."""
+    if not isinstance(credentials, dict):
+        return [f"{where}: must be a dictionary with the name of a repository for each key"]
+    return [
+        problem
+        for name, each in credentials.items()
+        for problem in _unknown(each, REPOSITORY_SECRETS, f"{where}.{name}")
+    ]
 
 
 def _bad_app_secrets(secrets: Any, where: str) -> list[str]:
@@ -173,6 +186,9 @@ def wired(apps: dict[str, App], secrets: Secrets, host: Mapping[str, int]) -> di
         "nginx_tls_sites": [_site(app) for app in complete],
         "backups_media": [{"name": app["name"], "path": app["media_root"]} for app in complete],
         "backups_encryption_key": secrets["backups_encryption_key"],
+        "backups_credentials": [
+            {"name": name, **each} for name, each in secrets.get("backups_credentials", {}).items()
+        ],
     }
 
 

@@ -339,6 +339,12 @@ def with_app_secret(**changes: Any) -> dict[str, Any]:
         ),
         ({}, {**SECRETS, "backup_encryption_key": "x"}, "unknown key 'backup_encryption_key'"),
         ({}, {**SECRETS, "apps": None}, "django_secrets.apps: must be a dictionary"),
+        ({}, {**SECRETS, "backups_credentials": []}, "django_secrets.backups_credentials: must be a dictionary"),
+        (
+            {},
+            {**SECRETS, "backups_credentials": {"store": {"key": "x"}}},
+            "django_secrets.backups_credentials.store: unknown key 'key'",
+        ),
         ({}, {**SECRETS, "apps": {"shpo": {}}}, "there is no app 'shpo'; did you mean shop?"),
         ({}, {**SECRETS, "apps": {"shop": "x"}}, "django_secrets.apps.shop: must be a dictionary"),
         ({}, with_app_secret(db_password="x"), "django_secrets.apps.shop: unknown key 'db_password'"),
@@ -363,6 +369,14 @@ def test_good_secrets_are_accepted_also_those_of_an_app_that_is_gone() -> None:
     assert _wiring.secret_problems({}, {}, ["shop"]) == []
     assert _wiring.secret_problems({}, with_app_secret(secret_key_fallbacks=["old-key"]), ["shop", "blog"]) == []
     assert _wiring.secret_problems({}, SECRETS, []) == []
+
+
+def test_credentials_of_repositories_reach_the_backups() -> None:
+    given = {**SECRETS, "backups_credentials": {"store": {"access_key": "a", "secret_key": "b"}}}
+    assert _wiring.secret_problems({}, given, ["shop"]) == []
+    assert _wiring.new_secrets(given, ["shop"]) == {}
+    told = _wiring.wired({}, given, {"cpus": 1, "memory_mb": 1024, "max_connections": 100})
+    assert told["backups_credentials"] == [{"name": "store", "access_key": "a", "secret_key": "b"}]
 
 
 def test_only_missing_secrets_are_new() -> None:
