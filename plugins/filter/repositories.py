@@ -11,8 +11,10 @@ from ..module_utils import _repositories
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "file_below": _repositories.file_below,
             "repository_files": _repositories.files,
             "repositories_complete": _repositories.complete,
+            "repositories_named": _repositories.named,
             "repositories_problems": _repositories.problems,
             "repository_media_files": _repositories.media_files,
         }

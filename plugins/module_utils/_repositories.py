@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ._apps import plain
@@ -98,6 +99,11 @@ def complete(repositories: list[Repository], credentials: list[Repository]) -> l
     ]
 
 
+def named(repositories: list[Repository]) -> list[Repository]:
+    """What the program on the server is told of complete repositories."""
+    return [{key: repository[key] for key in ("name", "number")} for repository in repositories]
+
+
 def files(repositories: list[Repository], owner: str) -> list[dict[str, Any]]:
     """The files by which complete repositories are reached; `owner` is the account of the engine for databases."""
     known = "".join(line for repository in repositories for line in _known_hosts(repository))
@@ -125,11 +131,11 @@ def _known_hosts(repository: Repository) -> Iterator[str]:
             yield f"{name} {key}\n"
 
 
-def media_environment(repository: Repository) -> str:
-    """What the engine for files reads about a complete repository, as a file that a shell understands."""
+def media_access(repository: Repository) -> str:
+    """The variables and arguments by which the engine for files comes into a complete repository, as JSON."""
     kind, path = repository["type"], f"{repository['path']}/media"
     if kind == "directory":
-        variables = {"RESTIC_REPOSITORY": path}
+        variables, arguments = {"RESTIC_REPOSITORY": path}, []
     elif kind == "sftp":
         account = f"{repository['user']}@{repository['host']}"
         options = (
@@ -137,24 +143,28 @@ def media_environment(repository: Repository) -> str:
             f"-o UserKnownHostsFile={KNOWN_HOSTS} -o ConnectTimeout=30 -o ServerAliveInterval=15"
         )
         command = f"ssh {options} -i {repository['key_file']} -p {repository['port']} {account} -s sftp"
-        variables = {"RESTIC_REPOSITORY": f"sftp:{account}:{path}", "SSH_COMMAND": command}
+        variables, arguments = {"RESTIC_REPOSITORY": f"sftp:{account}:{path}"}, ["-o", f"sftp.command={command}"]
     else:
         variables = {
             "RESTIC_REPOSITORY": f"s3:https://{repository['endpoint']}/{repository['bucket']}{path}",
             "AWS_ACCESS_KEY_ID": repository["access_key"],
             "AWS_SECRET_ACCESS_KEY": repository["secret_key"],
             "AWS_DEFAULT_REGION": repository["region"],
-            "CA_FILE": repository["ca_file"],
         }
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+        arguments = ["--cacert", repository["ca_file"]] if repository["ca_file"] else []
+    return json.dumps({"environment": variables, "arguments": arguments}, indent=1) + "\n"
+
+
+def file_below(path: str, folder: str) -> dict[str, str]:
+    """A file of the control node, to be written into a folder of the server as it is."""
+    return {"path": f"{folder}/{Path(path).name}", "content": Path(path).read_text()}
 
 
 def media_files(repositories: list[Repository]) -> list[dict[str, Any]]:
-    head = "# Managed by Ansible (groundwork.django.backups): changes made here are overwritten.\n"
     return [
         {
-            "path": f"{FOLDER}/{repository['name']}.env",
-            "content": head + media_environment(repository),
+            "path": f"{FOLDER}/{repository['name']}.json",
+            "content": media_access(repository),
             "mode": "0600",
             "diff": False,
         }

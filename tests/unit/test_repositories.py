@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -81,6 +82,6 @@ def test_files_with_secrets_are_for_their_engine_only() -> None:
 
 def test_a_secret_reaches_the_engine_as_it_is() -> None:
     [store] = _repositories.complete([S3], CREDENTIALS[1:])
-    text = _repositories.media_environment(store)
-    assert "RESTIC_REPOSITORY=s3:https://s3.example.com/backups/web1/media\n" in text
-    assert """AWS_SECRET_ACCESS_KEY='it'"'"'s $ecret'\n""" in text
+    environment = json.loads(_repositories.media_access(store))["environment"]
+    assert environment["RESTIC_REPOSITORY"] == "s3:https://s3.example.com/backups/web1/media"
+    assert environment["AWS_SECRET_ACCESS_KEY"] == "it's $ecret"

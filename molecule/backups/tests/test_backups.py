@@ -59,7 +59,7 @@ def something_to_save(host: Any) -> None:
 
 def test_the_first_backups_were_made_without_waiting_for_the_night(host: Any) -> None:
     assert backups(host)[0]["type"] == "full"
-    assert len(json.loads(host.check_output("backups-media snapshots --tag shop --json"))) == 2
+    assert len(json.loads(host.check_output("backups restic snapshots --tag shop --json"))) == 2
 
 
 @pytest.mark.parametrize("name", ["backups-postgres@full", "backups-postgres@diff", "backups-media"])
@@ -101,7 +101,7 @@ def test_the_restored_database_holds_what_was_written_after_the_last_backup_too(
 
 
 def test_restored_media_are_identical(host: Any) -> None:
-    host.check_output(f"backups-media restore latest --tag shop --target {SCRATCH}")
+    host.check_output(f"backups restic restore latest --tag shop --target {SCRATCH}")
     listing = r"find . -printf '%p %m %u %g %s %T@\n' | sort"
     for command in ("find . -type f -exec sha256sum {} + | sort", listing):
         assert host.check_output(f"cd {SCRATCH}{MEDIA} && {command}") == host.check_output(f"cd {MEDIA} && {command}")
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_saved(ho
         host.check_output("systemctl start backups-media")
     finally:
         host.check_output(f"umount {MEDIA}/vanishing && rm {MEDIA}/vanishing")
-    assert host.check_output(f"backups-media dump --tag shop latest {MEDIA}/new.txt") == "new"
+    assert host.check_output(f"backups restic dump --tag shop latest {MEDIA}/new.txt") == "new"
 
 
 def test_a_missing_directory_is_reported_and_the_others_are_saved(host: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_missing_directory_is_reported_and_the_others_are_saved(host: Any) -> 
         assert host.run("systemctl start backups-media").rc != 0
     finally:
         host.check_output(f"mv {MEDIA}.away {MEDIA}")
-    assert host.check_output("backups-media dump --tag blog latest '/srv/blog/media of the blog/later.txt'") == "later"
+    assert host.check_output("backups restic dump --tag blog latest '/srv/blog/media of the blog/later.txt'") == "later"
     assert f"shop: {MEDIA} is not there" in host.check_output("journalctl --no-pager -u backups-media")
     host.check_output("systemctl start backups-media")
 
@@ -193,9 +193,9 @@ def test_what_no_restore_needs_any_more_goes(host: Any) -> None:
     assert [backup["type"] for backup in backups(host)] == ["full"]
     assert backups(host)[0]["label"] not in old
 
-    host.check_output(f"backups-media backup --quiet --time '2020-01-01 00:00:00' --tag shop {MEDIA}")
+    host.check_output(f"backups restic backup --quiet --time '2020-01-01 00:00:00' --tag shop {MEDIA}")
     host.check_output("systemctl start backups-media")
-    assert '"time":"2020' not in host.check_output("backups-media snapshots --json")
+    assert '"time":"2020' not in host.check_output("backups restic snapshots --json")
 
 
 @pytest.mark.parametrize("name", ["backups-postgres@full", "backups-media"])

@@ -82,7 +82,7 @@ def something_to_save(host: Any) -> None:
 def test_the_first_backups_went_everywhere_without_waiting_for_the_night(host: Any) -> None:
     assert {("full", 1), ("full", 2)} <= set(backups(host))
     for repository in REPOSITORIES:
-        tags = [one["tags"] for one in json.loads(host.check_output(f"backups-media @{repository} snapshots --json"))]
+        tags = [one["tags"] for one in json.loads(host.check_output(f"backups restic @{repository} snapshots --json"))]
         assert tags.count(["shop"]) >= 2
         assert tags.count(["hostname"]) >= 2
 
@@ -112,10 +112,10 @@ def test_each_repository_alone_brings_back_what_was_written_after_the_last_backu
 
 @pytest.mark.parametrize("repository", REPOSITORIES)
 def test_media_from_each_repository_are_identical(host: Any, repository: str) -> None:
-    host.check_output(f"backups-media @{repository} restore latest --tag shop --target {SCRATCH}")
+    host.check_output(f"backups restic @{repository} restore latest --tag shop --target {SCRATCH}")
     host.check_output(f"diff -r {MEDIA} {SCRATCH}{MEDIA}")
     host.check_output(f"rm -r {SCRATCH}")
-    assert host.check_output(f"backups-media @{repository} dump --tag hostname latest /etc/hostname") == "server1"
+    assert host.check_output(f"backups restic @{repository} dump --tag hostname latest /etc/hostname") == "server1"
 
 
 @pytest.mark.parametrize("text", ["canary-row", "canary-file", "photo.jpg", "orders"])

@@ -1,0 +1,119 @@
+# Managed by Ansible (groundwork.django.backups): changes made here are overwritten.
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Copies of directories and files, by restic."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import records
+from programs import HOUR, MINUTE, Failure, run, say
+from settings import FOLDER, Repository, Saved, Settings
+
+KEY = FOLDER.parent / "backups-media.key"
+CACHE = "/var/cache/backups-media"
+# Something vanished while it was read, and everything else is saved.
+INCOMPLETE = 3
+
+
+def _access(repository: Repository) -> tuple[dict[str, str], list[str]]:
+    """Return the variables and the arguments by which restic comes into a repository."""
+    access = json.loads((FOLDER / f"{repository.name}.json").read_text())
+    own = {"RESTIC_PASSWORD_FILE": str(KEY), "RESTIC_CACHE_DIR": CACHE}
+    return {**own, **access["environment"]}, access["arguments"]
+
+
+def restic(
+    repository: Repository,
+    *arguments: str,
+    limit: float = MINUTE,
+    shown: bool = False,
+    accepted: tuple[int, ...] = (0,),
+) -> str:
+    environment, access = _access(repository)
+    return run("restic", *access, *arguments, limit=limit, shown=shown, environment=environment, accepted=accepted)
+
+
+def become_restic(repository: Repository, arguments: list[str]) -> NoReturn:
+    environment, access = _access(repository)
+    os.execvpe("restic", ["restic", *access, *arguments], {**os.environ, **environment})
+
+
+def create(settings: Settings, revision: str) -> bool:
+    """Make the repositories. One that is there is opened only, so that a wrong key is found out."""
+    unusable = [problem for repository in settings.repositories for problem in _open_or_make(repository)]
+    if unusable:
+        say("; ".join(unusable))
+        return False
+    # The first backup is still to come.
+    for stamp in (*records.FILES.glob("created-*"), records.FILES / "media"):
+        stamp.unlink(missing_ok=True)
+    (records.FILES / f"created-{revision}").touch()
+    return True
+
+
+def _open_or_make(repository: Repository) -> Iterator[str]:
+    """Say why neither can be done."""
+    try:
+        restic(repository, "cat", "config")
+    except Failure as failure:
+        try:
+            restic(repository, "init", limit=2 * MINUTE)
+        except Failure:  # that there is one already says less than why it could not be opened
+            yield f"repository {repository.name} cannot be used: {failure}"
+
+
+def snapshots(repository: Repository, saved: Saved) -> list[dict[str, Any]]:
+    """Return the versions of something in a repository, the oldest first."""
+    found: list[dict[str, Any]] = json.loads(restic(repository, "snapshots", "--json", "--tag", saved.name))
+    return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+
+
+def save(settings: Settings) -> bool:
+    """Save everything in each repository; one that fails does not keep the others from their turn."""
+    job = records.Job(records.FILES, "media")
+    for repository in settings.repositories:
+        with job.attempt(repository.name) as figures:
+            restic(repository, "cat", "config")  # one that does not answer is found out at once
+            restic(repository, "unlock")  # only what a run left behind that was killed
+            missing = [
+                f"{saved.name}: {saved.path} is not there" for saved in settings.saved if not saved.path.exists()
+            ]
+            added = sum(_save(repository, saved) for saved in settings.saved if saved.path.exists())
+            _forget(settings, repository)
+            restic(repository, "check", "--quiet", limit=HOUR)
+            figures["bytes"] = added
+            if missing:
+                raise Failure("; ".join(missing))
+    return job.end()
+
+
+def _save(repository: Repository, saved: Saved) -> int:
+    """Save one directory or file, and return how many bytes were added."""
+    said = restic(
+        repository, "backup", "--json", "--quiet", "--tag", saved.name, "--", str(saved.path),
+        limit=6 * HOUR, accepted=(0, INCOMPLETE),
+    )  # fmt: skip
+    summaries = [json.loads(line) for line in said.splitlines() if '"summary"' in line]
+    return sum(summary["data_added"] for summary in summaries)
+
+
+def _forget(settings: Settings, repository: Repository) -> None:
+    """Remove what is older than wanted, within each name, whatever else changed about it."""
+    days = f"--keep-within={settings.retention_days}d"
+    keep = f"--keep-last={settings.retention_count}" if settings.retention_count else days
+    restic(repository, "forget", "--quiet", "--group-by=host,tags", keep, "--prune", limit=6 * HOUR)
+
+
+def by_hand(settings: Settings, arguments: list[str]) -> NoReturn:
+    """Become restic, in the first repository or in the one that the first argument names: @store."""
+    chosen = arguments.pop(0)[1:] if arguments and arguments[0].startswith("@") else None
+    try:
+        repository = settings.repository(chosen)
+    except ValueError as error:
+        sys.exit(str(error))
+    become_restic(repository, arguments)
