@@ -27,7 +27,7 @@ ALONE = ("deploy",)
 # Runs with the oldest ansible-core that the collection supports; all others with the newest.
 OLDEST = {"bookworm"}
 # The long ones first, so that the end is not one long scenario alone.
-LONG = ("interrupted", "default", "bookworm", "django_app", "backups")
+LONG = ("interrupted", "default", "restore", "bookworm", "django_app", "backups_remote", "backups")
 
 
 def all_scenarios() -> list[str]:

@@ -299,11 +299,11 @@ def boot(bed: Bed, host: str) -> str:
     return identity
 
 
-def reboot(bed: Bed, host: str, *, power_loss: bool) -> None:
-    """Let a host go down in order, or all at once, and bring it up again."""
+def reboot(bed: Bed, host: str, *, power_loss: bool, new_disk: bool = False) -> None:
+    """Let a host go down in order, or all at once, and bring it up again, perhaps with a new, empty disk."""
     index = list(bed["hosts"]).index(host)
     leader = bed["leaders"][index]
-    if power_loss:
+    if power_loss or new_disk:
         kill_with_children(int(leader.split("@")[0]))
     else:
         run(*ssh_command(bed, host), "systemctl reboot", check=False)
@@ -311,6 +311,10 @@ def reboot(bed: Bed, host: str, *, power_loss: bool) -> None:
         time.sleep(0.1)
     # The kernel may take longer to forget the host's end of it.
     run("ip", "link", "delete", f"vb-gwbed{bed['number']}-{host}"[:15], check=False)
+    if new_disk:
+        unmount(Path(bed["disk"]) / host / "root")
+        shutil.rmtree(Path(bed["disk"]) / host)
+        furnish(bed, host)
     bed["leaders"][index] = boot(bed, host)
     save(bed)
     wait_for(bed, host)
@@ -420,6 +424,7 @@ def arguments() -> argparse.Namespace:
     command.add_argument("bed")
     command.add_argument("host")
     command.add_argument("--power-loss", action="store_true", help="without letting it stop anything")
+    command.add_argument("--new-disk", action="store_true", help="the same, and with a new, empty disk")
     commands.add_parser("list", help="print all beds as JSON")
     command = commands.add_parser("ssh", help="log in to a host, or run a command on it")
     command.add_argument("bed")
@@ -440,7 +445,7 @@ def main() -> None:
     elif args.command == "watch":
         watch(args.bed)
     elif args.command == "reboot":
-        reboot(load(args.bed), args.host, power_loss=args.power_loss)
+        reboot(load(args.bed), args.host, power_loss=args.power_loss, new_disk=args.new_disk)
     elif args.command == "list":
         print(json.dumps(beds(), indent=1))
     else:

@@ -224,10 +224,19 @@ def _wired_app(name: str, app: App, secrets: Secrets, host: Mapping[str, int], a
             "public_urls": [f"https://{domain}" for domain in app["domains"]],
         },
         "url": f"https://{app['domains'][0]}/",
+        "units": _units(name, app),
     }
     complete["environment"] = environment(complete, secrets)
     complete["migrate_environment"] = migrate_environment(complete, secrets)
     return complete
+
+
+def _units(name: str, app: App) -> list[str]:
+    """Return the units that run code of the app."""
+    serving = [f"gunicorn-{name}@{instance}.{kind}" for instance in "ab" for kind in ("service", "socket")]
+    workers = [f"django-{name}-{worker['name']}.service" for worker in app["workers"]]
+    scheduled = [f"django-{name}-{each['name']}.{kind}" for each in app["schedules"] for kind in ("timer", "service")]
+    return serving + workers + scheduled
 
 
 def _lacking(asked: list[str], requirements: list[str]) -> list[str]:

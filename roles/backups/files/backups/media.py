@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import records
@@ -69,12 +71,27 @@ def _open_or_make(repository: Repository) -> Iterator[str]:
 
 def snapshots(repository: Repository, saved: Saved) -> list[dict[str, Any]]:
     """Return the versions of something in a repository, the oldest first."""
-    found: list[dict[str, Any]] = json.loads(restic(repository, "snapshots", "--json", "--tag", saved.name))
+    found: list[dict[str, Any]] = json.loads(
+        restic(repository, "snapshots", "--no-lock", "--json", "--tag", saved.name)
+    )
     return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let others wait that work with the repositories of this server for long."""
+    with (records.FILES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def save(settings: Settings) -> bool:
     """Save everything in each repository; one that fails does not keep the others from their turn."""
+    with alone():
+        return _save_all(settings)
+
+
+def _save_all(settings: Settings) -> bool:
     job = records.Job(records.FILES, "media")
     for repository in settings.repositories:
         with job.attempt(repository.name) as figures:
@@ -106,7 +123,7 @@ def _forget(settings: Settings, repository: Repository) -> None:
     """Remove what is older than wanted, within each name, whatever else changed about it."""
     days = f"--keep-within={settings.retention_days}d"
     keep = f"--keep-last={settings.retention_count}" if settings.retention_count else days
-    restic(repository, "forget", "--quiet", "--group-by=host,tags", keep, "--prune", limit=6 * HOUR)
+    restic(repository, "forget", "--quiet", "--group-by=tags", keep, "--prune", limit=6 * HOUR)
 
 
 def by_hand(settings: Settings, arguments: list[str]) -> NoReturn:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from postgres import info, pgbackrest
 from programs import HOUR, Failure, reason, run
@@ -112,21 +113,22 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
 
 
 def _restore(source: Source, data: Path) -> None:
+    backup = backup_for(source)
     data.mkdir(mode=0o700)
-    arguments = [f"--pg1-path={data}", f"--tablespace-map-all={data}-tablespaces", f"--set={backup_for(source)}"]
+    arguments = [f"--pg1-path={data}", f"--tablespace-map-all={data}-tablespaces", f"--set={backup['label']}"]
     # Any other failure than "there is no such piece of log" must end the recovery, and not pass for the end of the log.
     fetch = f'pgbackrest --stanza=main --repo={source.repository.number} --pg1-path={data} archive-get %f "%p"'
     arguments += [f"--recovery-option=restore_command={fetch} || {{ [ $? -eq {NOT_THERE} ] && exit 1; exit 255; }}"]
     if source.moment:
         arguments += ["--type=time", f"--target={source.moment.isoformat(sep=' ')}", "--target-action=promote"]
-        arguments += [f"--target-timeline={timeline_at(source.repository, source.moment)}"]
+        arguments += [f"--target-timeline={timeline_at(source.repository, source.moment, backup)}"]
     if source.database:
         arguments += [f"--db-include={source.database}"]
     pgbackrest(*arguments, "restore", repository=source.repository, limit=6 * HOUR, shown=True)
 
 
-def backup_for(source: Source) -> str:
-    """Return the label of the newest backup that had ended by that moment."""
+def backup_for(source: Source) -> dict[str, Any]:
+    """Return the newest backup that had ended by that moment."""
     backups = info(source.repository)["backup"]
     if not backups:
         raise Failure(f"there is no backup of the databases in repository {source.repository.name}")
@@ -135,10 +137,11 @@ def backup_for(source: Source) -> str:
     if not fitting:
         oldest = datetime.fromtimestamp(backups[0]["timestamp"]["stop"], UTC).isoformat(sep=" ")
         raise Failure(f"the oldest moment that repository {source.repository.name} can bring back is {oldest}")
-    return str(fitting[-1]["label"])
+    newest: dict[str, Any] = fitting[-1]
+    return newest
 
 
-def timeline_at(repository: Repository, moment: datetime) -> str:
+def timeline_at(repository: Repository, moment: datetime, backup: dict[str, Any]) -> str:
     """Return the timeline that was written at that moment: each restore begins a new one, and notes it in the archive.
 
     So what was written before an earlier restore, and undone by it, can be reached, too.
@@ -151,7 +154,7 @@ def timeline_at(repository: Repository, moment: datetime) -> str:
         for name, entry in files.items()
         if name.endswith(".history") and entry["time"] <= moment.timestamp()
     ]
-    return f"{max(begun):#x}" if begun else "0x1"
+    return f"{max([*begun, int(backup['archive']['stop'][:8], 16)]):#x}"
 
 
 def _cluster_number(name: str) -> int:
