@@ -99,10 +99,31 @@ def last_deployment(root: Path) -> dict[str, Any]:
     return {}
 
 
-def newest(*stamps: str) -> float | None:
-    """Return when the last backup ended that is in every repository. To ask a repository may take minutes."""
-    found = [path.stat().st_mtime for path in (Path("/var/lib/backups") / stamp for stamp in stamps) if path.exists()]
-    return max(found, default=None)
+def record(path: str) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        read: dict[str, Any] = json.loads(Path(path).read_text())
+        return read
+    return {}
+
+
+def backups() -> dict[str, Any]:
+    """Return what the services of the backups have noted. To ask a repository may take minutes."""
+    state = "/var/lib/backups"
+    settings = record("/etc/backups/settings.json")
+    runs = {"databases": [f"postgres/{kind}" for kind in ("full", "diff", "incr")], "media": ["media/media"]}
+    kept = {"databases": settings.get("cluster"), "media": settings.get("saved")}
+    stamps = [path.stat().st_mtime for path in Path(state).glob("*/created-*")]
+    return {
+        "settings": settings,
+        "since": max(stamps, default=None),
+        "runs": {
+            kind: [found for found in (record(f"{state}/{name}.json") for name in names) if found]
+            for kind, names in runs.items()
+            if kept[kind]
+        },
+        "drills": {"databases": record(f"{state}/postgres/drill.json"), "media": record(f"{state}/media/drill.json")},
+        "report": record(f"{state}/report.json"),
+    }
 
 
 def failed_units() -> list[str]:
@@ -132,10 +153,7 @@ def main() -> None:
         "now": time.time(),
         "apps": apps,
         "listeners": list(listeners()),
-        "backups": {
-            "database": newest("postgres/full", "postgres/diff"),
-            "media": newest("media/latest"),
-        },
+        "backups": backups(),
         "failed_units": failed_units(),
         "disks": disks(),
     }

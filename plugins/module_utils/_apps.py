@@ -232,6 +232,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": [],
         "description": "PostgreSQL extensions that only a superuser may create.",
     },
+    "backup_before_migrating": {
+        "type": "bool",
+        "default": False,
+        "description": "Save the databases before a deployment migrates, and stop it where that fails.",
+    },
     "redis_prefix": {
         "type": "str",
         "description": "What the app's keys begin with. Default: its name and a colon. Empty: anything.",

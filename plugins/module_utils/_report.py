@@ -10,11 +10,14 @@ from typing import Any
 
 Finding = dict[str, str]
 
-DAY = 24 * 3600
+HOUR = 3600
+DAY = 24 * HOUR
 # Let's Encrypt's clients renew 30 days before the end; by then something must have gone wrong for a while.
 CERTIFICATE_DAYS = {"error": 7, "warning": 21}
-# The schedules make one a day by default; one that was missed once is made up for by the next.
-BACKUP_DAYS = 2
+# As the watch on the server does it.
+WAL_SECONDS = 300
+# By then one that is due each week has been missed twice.
+DRILL_DAYS = 15
 DISK_PERCENT = {"error": 95, "warning": 85}
 # What may be reached from elsewhere, and what never should, under the names that `ss` shows.
 EXPECTED_PROGRAMS = {"nginx", "sshd", "systemd"}
@@ -49,12 +52,7 @@ def _changed(result: Mapping[str, Any], what: str) -> list[str]:
 
 def server_findings(looked: Mapping[str, Any], drift: list[str]) -> Iterator[Finding]:
     yield from _listener_findings(looked["listeners"])
-    for kind, time in looked["backups"].items():
-        if time is None:
-            hint = "see systemctl list-units --all 'backups-*'"
-            yield finding("error", "backup_missing", f"there is no backup of the {kind}", hint)
-        elif looked["now"] - time > BACKUP_DAYS * DAY:
-            yield finding("error", "backup_old", f"the last backup of the {kind} is {_age(looked['now'] - time)} old")
+    yield from _backup_findings(looked["backups"], looked["now"])
     for unit in looked["failed_units"]:
         yield finding("warning", "unit_failed", f"{unit} has failed", f"see systemctl status {unit}")
     for place, percent in looked["disks"].items():
@@ -63,6 +61,77 @@ def server_findings(looked: Mapping[str, Any], drift: list[str]) -> Iterator[Fin
             yield finding(severity, "disk_full", f"{place} is full to {percent} %")
     for difference in drift:
         yield finding("warning", "drift", f"differs from the inventory: {difference}", "run groundwork.django.site")
+
+
+def _backup_findings(looked: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    settings = looked["settings"]
+    if not settings:
+        yield finding("error", "backup_missing", "no backups are set up", "run groundwork.django.site")
+        return
+    if not settings["elsewhere"]:
+        hint = "add one elsewhere to backups_repositories"
+        yield finding("warning", "backup_local_only", "all repositories of the backups are on this server", hint)
+    for kind, there_is in described_backups(looked).items():
+        for name, newest in there_is["repositories"].items():
+            yield from _age_findings(f"the {kind} in {name}", newest, now, settings["newest_hours"])
+        yield from _drill_findings(kind, there_is["drill"], now, looked["since"] or now)
+    jobs = looked["report"].get("jobs", {})
+    for name in ("backups-postgres", "backups-media"):
+        if not jobs.get(name, {}).get("ok", True):
+            unit = jobs[name]["unit"]
+            yield finding("error", "backup_failed", f"{unit}: {jobs[name]['reason']}", f"see journalctl -u {unit}")
+    yield from _wal_findings(looked["report"].get("wal", {}))
+
+
+def _age_findings(what: str, newest: Mapping[str, Any], now: float, hours: int) -> Iterator[Finding]:
+    if not newest:
+        hint = "see systemctl list-units --all 'backups-*'"
+        yield finding("error", "backup_missing", f"there is no backup of {what}", hint)
+    elif now - newest["succeeded"] > hours * HOUR:
+        yield finding("error", "backup_old", f"the newest backup of {what} is {_age(now - newest['succeeded'])} old")
+
+
+def _drill_findings(kind: str, drill: Mapping[str, Any], now: float, since: float) -> Iterator[Finding]:
+    age = now - drill.get("finished", since)
+    if drill.get("ok") is False:
+        said = f"the {kind} could not be restored in the last drill: {_reason(drill)}"
+        yield finding("error", "drill_failed", said, "do not rely on the backups before one has gone well")
+    elif age > DRILL_DAYS * DAY:
+        said = f"for {_age(age)} no drill has shown that the {kind} can be restored"
+        yield finding("warning", "drill_missing", said, "see systemctl list-timers 'backups-*'")
+
+
+def _wal_findings(wal: Mapping[str, Any]) -> Iterator[Finding]:
+    if wal.get("waiting_seconds", 0) > WAL_SECONDS:
+        said = f"PostgreSQL's log has waited for the repositories for {_age(wal['waiting_seconds'])}"
+        yield finding("warning", "wal_waiting", said, "see PostgreSQL's log")
+    if wal.get("dropped"):
+        said = "PostgreSQL's log has a gap, beyond which no restore can go until the next backup"
+        yield finding("error", "wal_dropped", said, "run groundwork.django.backup")
+
+
+def _reason(record: Mapping[str, Any]) -> str:
+    failed = [f"{name}: {each['reason']}" for name, each in record.get("repositories", {}).items() if not each["ok"]]
+    return "; ".join(failed) or str(record.get("reason", ""))
+
+
+def described_backups(looked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the last drill of each kind, and what its newest good backup in each repository is."""
+    names = [repository["name"] for repository in looked["settings"].get("repositories", [])]
+    return {
+        kind: {
+            "repositories": {name: _newest(runs, name) for name in names},
+            "drill": looked["drills"][kind],
+        }
+        for kind, runs in looked["runs"].items()
+    }
+
+
+def _newest(runs: Iterable[Mapping[str, Any]], repository: str) -> dict[str, Any]:
+    results = [run["repositories"].get(repository, {}) for run in runs]
+    good = [result for result in results if result.get("succeeded")]
+    newest: Mapping[str, Any] = max(good, key=lambda result: float(result["succeeded"]), default={})
+    return {key: newest[key] for key in ("succeeded", "seconds", "bytes") if key in newest}
 
 
 def _listener_findings(listeners: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -133,7 +202,8 @@ def report(
         "host": host,
         "time": datetime.fromtimestamp(looked["now"], timezone.utc).isoformat(timespec="seconds"),
         "apps": described,
-        **{key: looked[key] for key in ("listeners", "backups", "failed_units", "disks")},
+        **{key: looked[key] for key in ("listeners", "failed_units", "disks")},
+        "backups": described_backups(looked["backups"]),
         "drift": drift,
         "findings": list(server_findings(looked, drift or [])),
     }
@@ -151,16 +221,28 @@ def text(told: Mapping[str, Any]) -> list[str]:
     ports = sorted(
         {f"{one['port']} ({one['program']})" for one in told["listeners"]}, key=lambda word: int(word.split()[0])
     )
-    backups = [f"{kind} {_age(now - time)} ago" for kind, time in told["backups"].items() if time is not None]
     differences = "unknown, ask with --check" if told["drift"] is None else len(told["drift"]) or "nowhere"
-    head = (
-        f"{told['host']}: listens on {', '.join(ports) or 'nothing'}; backups: {', '.join(backups) or 'none'}; "
-        f"differs from the inventory: {differences}"
-    )
-    lines = [head, *_finding_lines(told["findings"])]
+    head = f"{told['host']}: listens on {', '.join(ports) or 'nothing'}; differs from the inventory: {differences}"
+    lines = [head, *_backup_lines(told["backups"], now), *_finding_lines(told["findings"])]
     for name, app in told["apps"].items():
         lines += ["", f"{name}: {app['url']}", *_app_lines(app), *_finding_lines(app["findings"])]
     return lines
+
+
+def _backup_lines(backups: Mapping[str, Any], now: float) -> Iterator[str]:
+    for kind, there_is in backups.items():
+        saved = [
+            f"{name} {_age(now - newest['succeeded'])} ago ({newest.get('bytes', 0) / 1e6:.1f} MB more)"
+            for name, newest in there_is["repositories"].items()
+            if newest
+        ]
+        drill = there_is["drill"]
+        drilled = (
+            f"drill {'passed' if drill['ok'] else 'failed'} {_age(now - drill['finished'])} ago"
+            if drill
+            else "no drill"
+        )
+        yield f"  {kind:12} saved in {', '.join(saved) or 'no repository'}; {drilled}"
 
 
 def _app_lines(app: Mapping[str, Any]) -> Iterator[str]:

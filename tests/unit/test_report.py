@@ -12,6 +12,34 @@ NOW = 1_800_000_000.0
 APP = {"name": "shop", "url": "https://shop.example.com/", "health_path": ""}
 
 
+def backups(**changes: Any) -> dict[str, Any]:
+    """Return what the services have noted; databases, media, drill and job change what they noted of one."""
+    good = {"ok": True, "reason": "", "finished": NOW, "seconds": 9.5, "bytes": 12_300_000}
+    drill = {"finished": NOW - 2 * _report.DAY, "ok": True}
+    job = {"unit": "backups-postgres@diff", "ok": True, "reason": ""}
+    return {
+        "settings": {
+            "repositories": [{"name": "store"}],
+            "newest_hours": 26,
+            "elsewhere": changes.pop("elsewhere", True),
+        },
+        "since": NOW - 30 * _report.DAY,
+        "runs": {
+            "databases": [
+                {"repositories": {"store": {**good, "succeeded": NOW - 70 * 3600}, "gone": good}},
+                {"repositories": {"store": {**good, "succeeded": NOW - 3600, **changes.pop("databases", {})}}},
+            ],
+            "media": [{"repositories": {"store": {**good, "succeeded": NOW - 7200, **changes.pop("media", {})}}}],
+        },
+        "drills": {"databases": {**drill, **changes.pop("drill", {})}, "media": drill},
+        "report": {
+            "jobs": {"backups-postgres": {**job, **changes.pop("job", {})}},
+            "wal": {"waiting_seconds": 0, "waiting_bytes": 0, "dropped": None, **changes.pop("wal", {})},
+        },
+        **changes,
+    }
+
+
 def looked(**changes: Any) -> dict[str, Any]:
     app = {
         "release": "abc-1",
@@ -29,7 +57,7 @@ def looked(**changes: Any) -> dict[str, Any]:
         "now": NOW,
         "apps": {"shop": {**app, **{key: changes.pop(key) for key in list(changes) if key in app}}},
         "listeners": [{"address": "0.0.0.0", "port": 443, "program": "nginx"}],  # noqa: S104
-        "backups": {"database": NOW - 3600, "media": NOW - 7200},
+        "backups": backups(),
         "failed_units": [],
         "disks": {"/": 40},
     }
@@ -57,7 +85,9 @@ def test_a_healthy_server_has_no_findings() -> None:
     lines = "\n".join(_report.text(told))
     assert "abc-1, deploy by me@desk" in lines
     assert "90 days left" in lines
-    assert "database 60 min ago, media 2 h ago" in lines
+    assert "  databases    saved in store 60 min ago (12.3 MB more); drill passed 2 days ago" in lines
+    assert "  media        saved in store 2 h ago" in lines
+    assert told["backups"]["media"]["repositories"]["store"]["seconds"] == 9.5
 
 
 @pytest.mark.parametrize(
@@ -75,8 +105,18 @@ def test_a_healthy_server_has_no_findings() -> None:
         ),
         ({"listeners": [{"address": "*", "port": 6379, "program": "redis-server"}]}, ("error", "listens_publicly")),
         ({"listeners": [{"address": "*", "port": 25, "program": "exim4"}]}, ("notice", "listens_publicly")),
-        ({"backups": {"database": None}}, ("error", "backup_missing")),
-        ({"backups": {"media": NOW - 3 * _report.DAY}}, ("error", "backup_old")),
+        ({"backups": backups(settings={}, runs={})}, ("error", "backup_missing")),
+        ({"backups": backups(media={"succeeded": None})}, ("error", "backup_missing")),
+        ({"backups": backups(databases={"succeeded": NOW - 27 * 3600})}, ("error", "backup_old")),
+        ({"backups": backups(elsewhere=False)}, ("warning", "backup_local_only")),
+        (
+            {"backups": backups(job={"ok": False, "reason": "repository store: no space left"})},
+            ("error", "backup_failed"),
+        ),
+        ({"backups": backups(wal={"waiting_seconds": 301})}, ("warning", "wal_waiting")),
+        ({"backups": backups(wal={"dropped": NOW - 60})}, ("error", "wal_dropped")),
+        ({"backups": backups(drill={"ok": False, "reason": "shop.orders is empty"})}, ("error", "drill_failed")),
+        ({"backups": backups(drill={"finished": NOW - 16 * _report.DAY})}, ("warning", "drill_missing")),
         ({"failed_units": ["shop.service"]}, ("warning", "unit_failed")),
         ({"disks": {"/srv": 90}}, ("warning", "disk_full")),
         ({"disks": {"/srv": 97}}, ("error", "disk_full")),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from test_site import EPHEMERAL, all_secrets, play, visitor, wait_for_page  # beside this file
+
+# The only repository is on the server itself.
+EXPECTED = {("warning", "backup_local_only")}
 
 
 class Report(NamedTuple):
@@ -35,7 +39,7 @@ def verify(*words: str) -> Report:
 
 def test_a_server_as_the_inventory_describes_it_has_no_finding(host: Any) -> None:
     report = verify("-vvv")
-    assert report.found() == set(), report.server
+    assert report.found() == EXPECTED, report.server
     assert report.status == 0
     for name, app in report.server["apps"].items():
         assert app["release"] == Path(host.check_output(f"readlink /srv/{name}/current")).name
@@ -43,6 +47,28 @@ def test_a_server_as_the_inventory_describes_it_has_no_finding(host: Any) -> Non
         assert app["pending_migrations"] == []
         assert f"https://{name}" in app["url"]
     assert [secret[:4] for secret in all_secrets() if secret in report.output] == []
+
+
+def test_backups_are_told_by_repository_and_so_is_what_is_wrong_with_them(host: Any) -> None:
+    report = verify()
+    for kind in ("databases", "media"):
+        newest = report.server["backups"][kind]["repositories"]["local"]
+        assert newest["bytes"] >= 0
+        assert newest["succeeded"] > 0
+        assert re.search(rf"{kind} +saved in local \d+ min ago", report.output)
+    host.check_output("mv /var/backups/groundwork /var/backups/away; mv /var/lib/backups/postgres/full.json /root/")
+    host.run("mv /var/lib/backups/postgres/incr.json /root/")
+    host.run("systemctl start backups-media")
+    try:
+        report = verify()
+    finally:
+        host.check_output("mv /var/backups/away /var/backups/groundwork; mv /root/full.json /var/lib/backups/postgres/")
+        host.run("mv /root/incr.json /var/lib/backups/postgres/")
+        host.check_output("systemctl start backups-media")
+    assert {("error", "backup_failed"), ("error", "backup_missing"), ("warning", "unit_failed")} <= report.found()
+    assert "there is no backup of the databases in local" in report.output
+    assert "backups-media: repository local: " in report.output
+    assert report.status != 0
 
 
 def test_it_changes_nothing(host: Any) -> None:
@@ -78,7 +104,7 @@ def test_a_file_that_somebody_changed_is_named(host: Any) -> None:
         assert "# by hand" in host.check_output(f"cat {path}")
     finally:
         host.check_output(f"cp -a /root/kept {path}; rm /root/kept")
-    assert report.found() == {("warning", "drift")}
+    assert report.found() == {("warning", "drift"), *EXPECTED}
     assert f"nginx_tls: {path}" in report.server["drift"]
     assert verify().server["drift"] == []
 

@@ -6,64 +6,89 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
+import dump
 import media
+import now
 import postgres
+import report
 import restore
 import settings
 import watch
-from programs import Failure, say
+from programs import Failure
+
+Action = Callable[[settings.Settings, argparse.Namespace], bool]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="backups", description="The backups of this server.")
-    actions = parser.add_subparsers(dest="action", required=True)
-    saving = actions.add_parser("save-postgres", help="save PostgreSQL in each repository")
-    saving.add_argument("kind", choices=["full", "diff", "incr"])
-    actions.add_parser("save-media", help="save the directories and files in each repository")
-    for engine in ("postgres", "media"):
-        creating = actions.add_parser(f"create-{engine}", help="make the repositories, once")
-        creating.add_argument("revision", help="what they were made with")
-    actions.add_parser("watch", help="fail while PostgreSQL cannot hand over its log, or has lost some of it")
-    for action, meaning in (("restore-plan", "say what a restore would do"), ("restore", "do it")):
-        restoring = actions.add_parser(action, help=meaning)
-        restoring.add_argument("request", type=restore.requested, help="what to restore, as JSON")
-    staging = actions.add_parser("stage", help="what `restore` does as the account of the database")
-    staging.add_argument("request")
-    staging.add_argument("name")
-    by_hand = actions.add_parser("restic", help="restic, in a repository: restic [@REPOSITORY] ARGUMENTS")
-    by_hand.add_argument("arguments", nargs=argparse.REMAINDER)
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name: str, meaning: str, act: Action) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=meaning, description=meaning)
+        added.set_defaults(act=act)
+        return added
+
+    one = action(
+        "save-postgres", "save PostgreSQL in each repository", lambda known, asked: postgres.save(known, asked.kind)
+    )
+    one.add_argument("kind", choices=["full", "diff", "incr"])
+    action("save-media", "save the directories and files in each repository", lambda known, _asked: media.save(known))
+    one = action(
+        "now",
+        "save everything at once, and say to which moment a restore can go back",
+        lambda known, asked: now.save(known, asked.type, asked.only),
+    )
+    one.add_argument("--type", choices=["full", "diff", "incr"], default="incr", help="of the databases")
+    one.add_argument("--only", choices=["databases", "media"])
+    one = action(
+        "dump",
+        "write databases into files that pg_restore reads anywhere",
+        lambda known, asked: dump.write(known, asked.databases),
+    )
+    one.add_argument("databases", nargs="+")
+    one = action("restic", "restic, in a repository", lambda known, asked: media.by_hand(known, asked.arguments))
+    one.add_argument("arguments", nargs=argparse.REMAINDER, metavar="[@REPOSITORY] ARGUMENTS")
+    action(
+        "watch",
+        "fail where PostgreSQL's log waits or has a gap, or backups are old",
+        lambda known, _asked: watch.look(known),
+    )
+    one = action(
+        "report",
+        "tell monitoring, and whoever is to be notified, how a unit ended",
+        lambda known, asked: report.write(known, asked.unit),
+    )
+    one.add_argument("unit", choices=[*report.RECORDS, "backups-watch"])
+    for one in (
+        action("create-postgres", "make the repositories", lambda known, asked: postgres.create(known, asked.revision)),
+        action("create-media", "make the repositories", lambda known, asked: media.create(known, asked.revision)),
+    ):
+        one.add_argument("revision", help="what they were made with")
+    one = action("restore-plan", "say what a restore would do", lambda known, asked: restore.plan(known, asked.request))
+    one.add_argument("request", type=restore.requested, help="what to restore, as JSON")
+    one = action(
+        "restore", "bring back what a repository holds", lambda known, asked: restore.restore(known, asked.request)
+    )
+    one.add_argument("request", type=restore.requested, help="what to restore, as JSON")
+    one = action(
+        "stage",
+        "what `restore` does as the account of the database",
+        lambda known, asked: restore.stage(known, asked.request, asked.name),
+    )
+    one.add_argument("request")
+    one.add_argument("name")
     return parser.parse_args()
 
 
 def main() -> int:
     asked = arguments()
-    known = settings.read()
-    match asked.action:
-        case "save-postgres":
-            ok = postgres.save(known, asked.kind)
-        case "save-media":
-            ok = media.save(known)
-        case "create-postgres":
-            ok = postgres.create(known, asked.revision)
-        case "create-media":
-            ok = media.create(known, asked.revision)
-        case "watch":
-            ok = watch.look(known)
-        case "restore-plan":
-            ok = restore.plan(known, asked.request)
-        case "restore":
-            ok = restore.restore(known, asked.request)
-        case "stage":
-            ok = restore.stage(known, asked.request, asked.name)
-        case _:
-            media.by_hand(known, asked.arguments)
-    return 0 if ok else 1
+    return 0 if asked.act(settings.read(), asked) else 1
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except Failure as failure:
-        say(f"ERROR: {failure}")
-        sys.exit(1)
+        sys.exit(str(failure))

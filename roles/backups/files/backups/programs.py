@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 MINUTE = 60
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 # pgBackRest and PostgreSQL name the reason in such lines; where there is none, the last line tells it.
 REASONS = ("ERROR: ", "FATAL: ", "PANIC: ", "Fatal: ")
 WORDS = 600

@@ -66,6 +66,14 @@ def read(path: Path) -> Record:
     return record
 
 
+def reason(record: Record) -> str:
+    """Return why a job failed, in all repositories."""
+    failed = {name: each for name, each in record.get("repositories", {}).items() if not each["ok"]}
+    return "; ".join(f"repository {name}: {each['reason']}" for name, each in failed.items()) or record.get(
+        "reason", ""
+    )
+
+
 def write(path: Path, record: Record) -> None:
     """Write it whole or not at all. Everybody may read it: it holds no secret."""
     new = path.with_suffix(".new")

@@ -47,6 +47,11 @@ class Settings:
     saved: list[Saved]
     retention_days: int
     retention_count: int | None
+    newest_hours: int
+    elsewhere: bool
+    """Whether the loss of this server leaves a repository."""
+    metrics_directory: str
+    notify_command: list[str]
 
     def repository(self, name: str | None) -> Repository:
         """Return the one of that name, or the first."""
