@@ -8,6 +8,9 @@ import argparse
 import sys
 from collections.abc import Callable
 
+import drill
+import drill_media
+import drill_postgres
 import dump
 import media
 import now
@@ -50,6 +53,11 @@ def arguments() -> argparse.Namespace:
     one.add_argument("databases", nargs="+")
     one = action("restic", "restic, in a repository", lambda known, asked: media.by_hand(known, asked.arguments))
     one.add_argument("arguments", nargs=argparse.REMAINDER, metavar="[@REPOSITORY] ARGUMENTS")
+    for one in (
+        action("drill-postgres", "bring the newest backup back aside, and compare it", _drill("postgres")),
+        action("drill-media", "bring a sample back aside, and compare it", _drill("media")),
+    ):
+        one.add_argument("--clean", action="store_true", help="only remove what a drill left that was killed")
     action(
         "watch",
         "fail where PostgreSQL's log waits or has a gap, or backups are old",
@@ -80,6 +88,18 @@ def arguments() -> argparse.Namespace:
     one.add_argument("request")
     one.add_argument("name")
     return parser.parse_args()
+
+
+def _drill(what: str) -> Action:
+    whole = {"postgres": drill_postgres.drill, "media": drill_media.drill}[what]
+
+    def act(known: settings.Settings, asked: argparse.Namespace) -> bool:
+        if not asked.clean:
+            return whole(known)
+        drill.clear(known.drill_directory / what)
+        return True
+
+    return act
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import records
@@ -35,9 +36,11 @@ def restic(
     limit: float = MINUTE,
     shown: bool = False,
     accepted: tuple[int, ...] = (0,),
+    into: Path | None = None,
 ) -> str:
     environment, access = _access(repository)
-    return run("restic", *access, *arguments, limit=limit, shown=shown, environment=environment, accepted=accepted)
+    command = ["restic", *access, *arguments]
+    return run(*command, limit=limit, shown=shown, environment=environment, accepted=accepted, into=into)
 
 
 def become_restic(repository: Repository, arguments: list[str]) -> NoReturn:

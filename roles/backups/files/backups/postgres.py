@@ -41,14 +41,17 @@ def create(settings: Settings, revision: str) -> bool:
 
 def info(repository: Repository) -> dict[str, Any]:
     """Return what is in a repository: {"backup": [...], "archive": [...]}, the oldest first."""
-    answer: dict[str, Any] = json.loads(pgbackrest("--output=json", "info", repository=repository))[0]
+    said = pgbackrest("--output=json", "info", repository=repository)
+    answer: dict[str, Any] = json.loads(said, strict=False)[0]  # with a wrong key it shows bytes without a meaning
     if answer["status"]["code"] not in (0, 2):  # 2: no backup yet
         raise Failure(_trouble(answer))
     return answer
 
 
 def _trouble(answer: dict[str, Any]) -> str:
-    said = [repository["status"]["message"] for repository in answer.get("repo", [])]
+    said = [repository["status"]["message"].partition("\n")[0] for repository in answer.get("repo", [])]
+    if any("unable to load info file" in line for line in said):
+        said.append("it is damaged, or was made with another key")
     return "; ".join([answer["status"]["message"], *said])
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -24,33 +25,36 @@ class Failure(Exception):  # noqa: N818 - no error of this program, but the news
     """What went wrong, in words for the operator."""
 
 
-def run(
+def run(  # noqa: PLR0913 - none of them is needed
     *command: str,
     limit: float = MINUTE,
     shown: bool = False,
     environment: Mapping[str, str] | None = None,
     given: str | None = None,
     accepted: tuple[int, ...] = (0,),
+    into: Path | None = None,
 ) -> str:
     """Return what a program prints.
 
-    It ends with all that it started after `limit` seconds. With `shown`, what it prints goes to the log, too.
+    It ends with all that it started after `limit` seconds. With `shown`, what it prints goes to the log, too; with
+    `into`, into a file alone.
 
     Raises:
         Failure: It needs more time, or ends with a status that is not `accepted`.
 
     """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if shown else subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
-        cwd="/",
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    with into.open("wb") if into else contextlib.nullcontext(subprocess.PIPE) as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if shown else subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+            cwd="/",
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
     late = threading.Event()
     timer = threading.Timer(limit, _end, [process, late])
     timer.start()
@@ -64,8 +68,10 @@ def run(
     if late.is_set():
         raise Failure(f"{command[0]} had no answer within {limit:.0f} seconds")
     if status not in accepted:
-        raise Failure(reason(complaints if complaints.strip() else printed) or f"{command[0]} ended with {status}")
-    return printed
+        raise Failure(
+            reason(complaints if complaints.strip() else printed or "") or f"{command[0]} ended with {status}"
+        )
+    return printed or ""
 
 
 def _shown(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -92,6 +92,7 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
 
     """
     _restore(source, data)
+    archives = info(source.repository)["archive"]  # what comes later may be fetched, or not
     with tempfile.TemporaryDirectory(prefix="backups-") as name:
         runtime = Path(name)
         log = runtime / "log"
@@ -104,7 +105,7 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
             except Failure:
                 raise Failure(f"it does not start from repository {source.repository.name}: {_why(log)}") from None
             said = log.read_text(errors="replace")
-            _check_the_end(source, said)
+            _check_the_end(source, archives[-1]["max"] if archives else None, said)
             last = re.findall(r"last completed transaction was at log time (.+)", said)
             yield Recovered(cluster, data, runtime, last[-1] if last else "")
         finally:
@@ -193,13 +194,11 @@ def _why(log: Path) -> str:
     return f"{why}; the last transaction that it found was at {last[-1]}" if last else why
 
 
-def _check_the_end(source: Source, said: str) -> None:
+def _check_the_end(source: Source, there_is: str | None, said: str) -> None:
     """The end of the recovery must be the end of the log, and not a hole in it."""
     if source.moment:
         return  # PostgreSQL itself fails if it does not get there
     fetched = re.findall(r'restored log file "([0-9A-F]{24})" from archive', said)
-    archives = info(source.repository)["archive"]
-    there_is = archives[-1]["max"] if archives else None
     if there_is and (not fetched or fetched[-1] < there_is):
         reached = fetched[-1] if fetched else "its beginning"
         raise Failure(

@@ -208,6 +208,9 @@ def stage(settings: Settings, asked: str, name: str) -> bool:
     moment = datetime.fromisoformat(given["moment"]).astimezone() if given["moment"] else None
     source = Source(settings.repository(given["repository"]), moment, name or None)
     data = _staged(settings.cluster, given["stamp"])
+    # What hands over the log of the running cluster must not wait for this.
+    engine = Path(f"{data}-engine")
+    os.environ |= {"PGBACKREST_LOCK_PATH": f"{engine}/lock", "PGBACKREST_SPOOL_PATH": f"{engine}/spool"}
     try:
         with recovered(settings.cluster, source, data) as copy:
             if name:
@@ -219,6 +222,8 @@ def stage(settings: Settings, asked: str, name: str) -> bool:
     except BaseException:
         remove(data)
         raise
+    finally:
+        shutil.rmtree(engine, ignore_errors=True)
     if name:
         remove(data)
     print(until or "that of the backup", flush=True)

@@ -48,8 +48,10 @@ class Settings:
     retention_days: int
     retention_count: int | None
     newest_hours: int
+    """How old the newest backup may be."""
     elsewhere: bool
     """Whether the loss of this server leaves a repository."""
+    drill_directory: Path
     metrics_directory: str
     notify_command: list[str]
 
@@ -68,6 +70,7 @@ def read() -> Settings:
     return Settings(
         repositories=[Repository(**repository) for repository in given.pop("repositories")],
         cluster=Cluster(**{**cluster, "data": Path(cluster["data"])}) if cluster else None,
+        drill_directory=Path(given.pop("drill_directory")),
         saved=[Saved(saved["name"], Path(saved["path"])) for saved in given.pop("saved")],
         **given,
     )
