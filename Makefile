@@ -22,7 +22,7 @@ lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy plugins molecule/shared tests
-	MYPYPATH=roles/backups/files/backups .venv/bin/mypy --python-version 3.11 roles/backups/files/backups/*.py
+	MYPYPATH=roles/backups/files/backups .venv/bin/mypy --python-version 3.11 roles/backups/files/trial.py roles/backups/files/backups/*.py
 	.venv/bin/yamllint --strict .
 	.venv/bin/ansible-lint
 

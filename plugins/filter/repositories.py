@@ -12,6 +12,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "file_below": _repositories.file_below,
+            "repository_archive_files": _repositories.archive_files,
             "repository_files": _repositories.files,
             "repositories_complete": _repositories.complete,
             "repositories_named": _repositories.named,

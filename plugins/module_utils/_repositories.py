@@ -12,7 +12,7 @@ from typing import Any
 
 from ._apps import plain
 
-FOLDER = "/etc/backups"
+FOLDER = "/etc/backups/repositories"
 KNOWN_HOSTS = f"{FOLDER}/known_hosts"
 
 # What each type needs, and what it must look like, because it ends up in files with a grammar.
@@ -153,6 +153,17 @@ def media_access(repository: Repository) -> str:
         }
         arguments = ["--cacert", repository["ca_file"]] if repository["ca_file"] else []
     return json.dumps({"environment": variables, "arguments": arguments}, indent=1) + "\n"
+
+
+def archive_files(repositories: list[Repository], configuration: str) -> list[dict[str, Any]]:
+    """The configuration of the engine for databases, for each repository alone: the log goes to each by itself."""
+    found: list[dict[str, Any]] = []
+    for name in (repository["name"] for repository in repositories):
+        others = rf"# --- Where the backups are: (?!{re.escape(name)} ).*?(?=# --- )"
+        content = re.sub(others, "", configuration, flags=re.DOTALL)
+        path = f"{FOLDER}/{name}.conf"
+        found.append({"path": path, "content": content, "group": "postgres", "mode": "0640", "diff": False})
+    return found
 
 
 def file_below(path: str, folder: str) -> dict[str, str]:

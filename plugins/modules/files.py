@@ -63,6 +63,10 @@ options:
         description: Whether changes of the content are shown. Turn it off for files that hold secrets.
         type: bool
         default: true
+      purge:
+        description: Whether to remove all files from the directory that are not listed. Directories in it stay.
+        type: bool
+        default: false
       unit:
         description:
           - The systemd unit that reads it, with its suffix.
@@ -96,7 +100,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: The paths that were created or changed.
+  description: The paths that were created, changed or removed.
   type: list
   elements: str
   returned: always
@@ -136,6 +140,7 @@ ARGUMENTS: dict[str, Any] = {
             "mode": {"type": "str"},
             "validate": {"type": "str"},
             "diff": {"type": "bool", "default": True},
+            "purge": {"type": "bool", "default": False},
             "unit": {"type": "str"},
             "watch": {"type": "list", "elements": "path", "default": []},
             "read_on": {"type": "str", "choices": ["start", "reload"], "default": "start"},
@@ -221,6 +226,16 @@ def make_directory(module: AnsibleModule, path: str) -> bool:
     return True
 
 
+def purge(module: AnsibleModule, directory: str) -> list[str]:
+    """Remove what is in a directory and not listed; return it. In check mode the directory may be missing."""
+    listed = {file["path"] for file in module.params["files"]}
+    entries = Path(directory).iterdir() if Path(directory).is_dir() else ()
+    others = [path for path in entries if str(path) not in listed and (path.is_symlink() or not path.is_dir())]
+    for path in others if not module.check_mode else ():
+        path.unlink()
+    return sorted(map(str, others))
+
+
 def set_access(module: AnsibleModule, file: dict[str, Any]) -> str:
     """Set owner, group and mode; return what was another before."""
     wanted = {name: file[name] for name in ("path", "owner", "group")}
@@ -269,6 +284,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         differences += shown + access
         rewritten |= {file["path"]} if changed else set()
         written |= {file["path"]} if changed or access else set()
+        if file["purge"]:
+            removed = purge(module, file["path"])
+            differences += "".join(f"{path}: removed\n" for path in removed)
+            written |= set(removed)
     waiting = find_waiting(module, rewritten)
     return {
         "changed": bool(written or waiting["start"] or waiting["reload"]),

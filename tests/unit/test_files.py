@@ -43,6 +43,25 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_what_is_no_longer_listed_goes_from_a_directory_that_is_all_ours(run: Any, tmp_path: Path) -> None:
+    folder, kept, secret = tmp_path / "ours", tmp_path / "ours/kept", tmp_path / "ours/secret"
+    ours = {"path": str(folder), "state": "directory", "purge": True}
+    run(ours, {"path": str(kept), "content": TEXT}, {"path": str(secret), "content": TEXT})
+    (folder / "sub").mkdir()
+    (tmp_path / "outside").write_text(TEXT)
+    (folder / "link").symlink_to(tmp_path / "outside")
+
+    described = (ours, {"path": str(kept), "content": TEXT})
+    checked = run(*described, check_mode=True)
+    assert checked["written"] == sorted([str(folder / "link"), str(secret)])
+    assert "canary" not in json.dumps(checked)
+    assert secret.exists()
+    assert run(*described)["written"] == checked["written"]
+    assert sorted(path.name for path in folder.iterdir()) == ["kept", "sub"]
+    assert (tmp_path / "outside").exists()
+    assert run(*described)["changed"] is False
+
+
 def test_files_and_their_directories_are_made_once(run: Any, tmp_path: Path) -> None:
     folder, public, secret = tmp_path / "redis", tmp_path / "redis/redis.conf", tmp_path / "redis/users.acl"
     described = (

@@ -76,8 +76,19 @@ def test_files_with_secrets_are_for_their_engine_only() -> None:
         if any(secret in file.get("content", "") for secret in (KEY.strip(), "$ecret")):
             assert file["mode"] in ("0400", "0600")
             assert file["diff"] is False
-    known = next(file for file in found if file["path"] == "/etc/backups/known_hosts")
+    known = next(file for file in found if file["path"] == "/etc/backups/repositories/known_hosts")
     assert known["content"] == "[cellar.example.com]:23 ssh-ed25519 AAAA\n"
+
+
+def test_the_log_goes_to_each_repository_by_itself() -> None:
+    sections = [
+        f"# --- Where the backups are: {name} ---\n{line}\n\n" for name, line in (("a", "repo1"), ("a.b", "repo2"))
+    ]
+    complete = _repositories.complete([{**LOCAL, "name": "a"}, {**LOCAL, "name": "a.b"}], [])
+    first, second = _repositories.archive_files(complete, f"[global]\n{''.join(sections)}# --- How it works ---\n")
+    assert first["path"] == "/etc/backups/repositories/a.conf"
+    assert first["content"] == "[global]\n# --- Where the backups are: a ---\nrepo1\n\n# --- How it works ---\n"
+    assert second["content"] == "[global]\n# --- Where the backups are: a.b ---\nrepo2\n\n# --- How it works ---\n"
 
 
 def test_a_secret_reaches_the_engine_as_it_is() -> None:

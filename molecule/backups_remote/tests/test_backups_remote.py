@@ -125,7 +125,9 @@ def test_the_host_that_keeps_them_sees_nothing(cellar: Any, text: str) -> None:
     assert cellar.run(f"find /srv/s3 /srv/keeper -name '*{text}*'").stdout == ""
 
 
-@pytest.mark.parametrize("path", ["/etc/pgbackrest.conf", "/etc/backups/store.env", "/etc/backups/cellar.key"])
+@pytest.mark.parametrize(
+    "path", ["/etc/pgbackrest.conf", "/etc/backups/repositories/store.json", "/etc/backups/repositories/cellar.key"]
+)
 def test_a_stranger_on_the_server_can_open_no_credentials(host: Any, path: str) -> None:
     assert host.run(f"runuser -u nobody -- test -r {path}").rc == 1
 

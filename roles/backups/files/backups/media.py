@@ -25,7 +25,7 @@ INCOMPLETE = 3
 
 def _access(repository: Repository) -> tuple[dict[str, str], list[str]]:
     """Return the variables and the arguments by which restic comes into a repository."""
-    access = json.loads((FOLDER / f"{repository.name}.json").read_text())
+    access = json.loads((FOLDER / "repositories" / f"{repository.name}.json").read_text())
     own = {"RESTIC_PASSWORD_FILE": str(KEY), "RESTIC_CACHE_DIR": CACHE}
     return {**own, **access["environment"]}, access["arguments"]
 
