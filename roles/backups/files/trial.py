@@ -17,6 +17,7 @@ from pathlib import Path
 
 BOUND = ["timeout", "--kill-after=5", "60"]
 NOT_THERE = {"pgbackrest": 1, "restic": 10}
+OTHER_KEY = 95
 NOT_THERE_BEFORE_0_17 = "Is there a repository at the following location?"
 
 
@@ -33,6 +34,8 @@ def refused(program: str, command: list[str], environment: dict[str, str]) -> st
     )
     if done.returncode in (0, NOT_THERE[program]) or NOT_THERE_BEFORE_0_17 in done.stderr:
         return ""
+    if program == "pgbackrest" and done.returncode == OTHER_KEY:
+        return "it was made with another backups_encryption_key"
     if done.returncode in (124, 137):
         return f"{program} had no answer within 60 seconds"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -61,7 +64,8 @@ def main() -> None:
             name, reason = repository["name"], ""
             if given["databases"]:
                 command = ["runuser", "-u", owner, "--", *BOUND, "pgbackrest", f"--config={folder}/etc/pgbackrest.conf"]
-                command += ["--stanza=main", f"--repo={repository['number']}", "repo-get", "--ignore-missing"]
+                command += ["--log-level-console=off", "--log-level-stderr=error", "--stanza=main"]
+                command += [f"--repo={repository['number']}", "repo-get", "--ignore-missing"]
                 reason = refused("pgbackrest", [*command, "archive/main/archive.info"], {})
             if given["media"] and not reason:
                 access = json.loads(Path(f"{folder}/etc/backups/repositories/{name}.json").read_text())

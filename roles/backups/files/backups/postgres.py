@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import fcntl
 import json
+from pathlib import Path
 from typing import Any
 
 import records
-from programs import HOUR, MINUTE, Failure, run, say
+from programs import HOUR, MINUTE, Failure, reason, run, say
 from settings import Repository, Settings
+
+# What comes of the log on its way to each repository: see backups-archive.
+SPOOL = Path("/var/spool/pgbackrest")
 
 
 def pgbackrest(
@@ -64,7 +68,17 @@ def save(settings: Settings, kind: str) -> bool:
             with job.attempt(repository.name) as figures:
                 # One that does not answer is found out at once: a backup would try for minutes.
                 pgbackrest("repo-get", "backup/main/backup.info", repository=repository)
-                pgbackrest(f"--type={kind}", "backup", repository=repository, limit=6 * HOUR, shown=True)
+                _backup(kind, repository)
                 newest = info(repository)["backup"][-1]
                 figures |= {"label": newest["label"], "bytes": newest["info"]["repository"]["delta"]}
     return job.end()
+
+
+def _backup(kind: str, repository: Repository) -> None:
+    try:
+        pgbackrest(f"--type={kind}", "backup", repository=repository, limit=6 * HOUR, shown=True)
+    except Failure as failure:
+        # It waits for its log, and only who hands that over knows why it does not come.
+        refused = sorted((SPOOL / repository.name / "archive/main/out").glob("*.error"))
+        why = f"; the log does not get there: {reason(refused[0].read_text())}" if refused else ""
+        raise Failure(f"{failure}{why}") from None

@@ -66,7 +66,8 @@ def run(  # noqa: PLR0913 - none of them is needed
             _kill(process)
     status = process.wait()
     if late.is_set():
-        raise Failure(f"{command[0]} had no answer within {limit:.0f} seconds")
+        said = reason(complaints if complaints.strip() else printed or "")
+        raise Failure(f"{command[0]} had no answer within {limit:.0f} seconds" + (f": {said}" if said else ""))
     if status not in accepted:
         raise Failure(
             reason(complaints if complaints.strip() else printed or "") or f"{command[0]} ended with {status}"

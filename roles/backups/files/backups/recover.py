@@ -92,7 +92,7 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
 
     """
     _restore(source, data)
-    archives = info(source.repository)["archive"]  # what comes later may be fetched, or not
+    there_is = _newest_log(source.repository)  # now: while this recovers, the original goes on writing
     with tempfile.TemporaryDirectory(prefix="backups-") as name:
         runtime = Path(name)
         log = runtime / "log"
@@ -105,7 +105,7 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
             except Failure:
                 raise Failure(f"it does not start from repository {source.repository.name}: {_why(log)}") from None
             said = log.read_text(errors="replace")
-            _check_the_end(source, archives[-1]["max"] if archives else None, said)
+            _check_the_end(source, said, there_is)
             last = re.findall(r"last completed transaction was at log time (.+)", said)
             yield Recovered(cluster, data, runtime, last[-1] if last else "")
         finally:
@@ -116,7 +116,8 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
 def _restore(source: Source, data: Path) -> None:
     backup = backup_for(source)
     data.mkdir(mode=0o700)
-    arguments = [f"--pg1-path={data}", f"--tablespace-map-all={data}-tablespaces", f"--set={backup['label']}"]
+    label = backup["label"]
+    arguments = [f"--pg1-path={data}", f"--tablespace-map-all={data}-tablespaces", f"--set={label}"]
     # Any other failure than "there is no such piece of log" must end the recovery, and not pass for the end of the log.
     fetch = f'pgbackrest --stanza=main --repo={source.repository.number} --pg1-path={data} archive-get %f "%p"'
     arguments += [f"--recovery-option=restore_command={fetch} || {{ [ $? -eq {NOT_THERE} ] && exit 1; exit 255; }}"]
@@ -125,7 +126,11 @@ def _restore(source: Source, data: Path) -> None:
         arguments += [f"--target-timeline={timeline_at(source.repository, source.moment, backup)}"]
     if source.database:
         arguments += [f"--db-include={source.database}"]
-    pgbackrest(*arguments, "restore", repository=source.repository, limit=6 * HOUR, shown=True)
+    try:
+        pgbackrest(*arguments, "restore", repository=source.repository, limit=6 * HOUR, shown=True)
+    except Failure as failure:
+        name = source.repository.name
+        raise Failure(f"backup {label} cannot be read from repository {name}, an older one may be: {failure}") from None
 
 
 def backup_for(source: Source) -> dict[str, Any]:
@@ -194,7 +199,12 @@ def _why(log: Path) -> str:
     return f"{why}; the last transaction that it found was at {last[-1]}" if last else why
 
 
-def _check_the_end(source: Source, there_is: str | None, said: str) -> None:
+def _newest_log(repository: Repository) -> str | None:
+    archives = info(repository)["archive"]
+    return archives[-1]["max"] if archives else None
+
+
+def _check_the_end(source: Source, said: str, there_is: str | None) -> None:
     """The end of the recovery must be the end of the log, and not a hole in it."""
     if source.moment:
         return  # PostgreSQL itself fails if it does not get there
