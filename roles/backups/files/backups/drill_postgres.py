@@ -101,7 +101,7 @@ def _first_rows(server: list[str], options: str = PATIENT) -> Rows:
     found: Rows = {}
     for database in _psql(server, DATABASES):
         for line in _psql(server, FIRST_ROWS, options, database):
-            table, _, row = line.partition("\t")
+            table, row = line.split("\t", 1)
             found[database, table] = row
     return found
 

@@ -81,7 +81,7 @@ def _plan(settings: Settings, request: Request, told: dict[str, list[str]]) -> N
         told["brings"].append(f"{saved.name}: files as of {snapshot['time'][:19]} from repository {repository.name}")
         needed = _size_of(repository, snapshot)
         if saved.path.exists():
-            files = sum(len(names) for _, _, names in os.walk(saved.path))
+            files = sum(len(names) for _folder, _folders, names in os.walk(saved.path))
             told["replaces"].append(f"{saved.path} ({files} files)")
         if saved.path.is_mount():
             told["problems"].append(
