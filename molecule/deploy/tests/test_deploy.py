@@ -487,10 +487,10 @@ def test_of_two_deployments_at_a_time_one_is_refused(host: Any) -> None:
     del host
 
 
-def test_twenty_deployments_leave_few_releases_and_fail_no_request(host: Any, traffic: Any) -> None:
+def test_ten_deployments_leave_few_releases_and_fail_no_request(host: Any, traffic: Any) -> None:
     sizes = []
     with traffic() as visitors:
-        for _again in range(20):
+        for _again in range(10):
             change()
             assert deploy().returncode == 0
             # What is thrown away is being removed at this moment.
