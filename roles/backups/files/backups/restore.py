@@ -21,7 +21,7 @@ from typing import Any
 
 import media
 import records
-from postgres import info
+from postgres import SPOOL, info
 from programs import HOUR, MINUTE, Failure, run, say
 from recover import Source, backup_for, recovered, remove
 from settings import STATE, Cluster, Repository, Saved, Settings
@@ -281,6 +281,8 @@ def _swap_cluster(cluster: Cluster, stamp: str) -> list[str]:
     unit = f"postgresql@{cluster.version}-main.service"
     old = cluster.data.with_name(f"{cluster.data.name}.replaced-{stamp}")
     run("systemctl", "stop", unit, limit=10 * MINUTE)
+    for noted in SPOOL.glob("*/archive"):  # what has arrived of the log that ends here
+        shutil.rmtree(noted)
     kept = cluster.data.exists()
     if kept:
         cluster.data.rename(old)
