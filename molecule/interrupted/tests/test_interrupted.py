@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,19 @@ def converge(**settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_run_that_is_killed_after_any_of_its_changes_is_finished_by_the_next(host: Any, tmp_path: Path) -> None:
+    seed = os.environ.get("KILLER_SEED", str(time.time_ns()))
+    print(f"KILLER_SEED={seed}")
     killed_after = tmp_path / "tasks"
     killed_after.touch()
-    settings = {"ANSIBLE_CALLBACKS_ENABLED": "killer", "KILLER_LIST": str(killed_after)}
+    settings = {"ANSIBLE_CALLBACKS_ENABLED": "killer", "KILLER_LIST": str(killed_after), "KILLER_SEED": seed}
     for _ in range(FAR_MORE_THAN_THERE_ARE_TASKS):
         run = converge(**settings)
         if run.returncode != -signal.SIGKILL:
             break
     tasks = killed_after.read_text().splitlines()
     assert run.returncode == 0, f"after {tasks[-1:]}:\n{run.stdout[-5000:]}{run.stderr[-5000:]}"
-    # As many as a run from beginning to end has, and among them handlers.
-    assert len(tasks) > 40, tasks
+    # Half of what a run from beginning to end has, chosen anew each time, and among them all handlers.
+    assert len(tasks) > 15, tasks
     assert any("Restart" in task or "Reload" in task for task in tasks)
     assert re.search(r" changed=0 ", converge().stdout)
 
