@@ -6,9 +6,7 @@ import json
 from typing import Any
 
 import pytest
-import testinfra
 from remote import (
-    EPHEMERAL,
     MEDIA,
     REPOSITORIES,
     RUNNING,
@@ -23,12 +21,6 @@ from remote import (
 
 SCRATCH = "/var/tmp/scratch"
 testinfra_hosts = ["ansible://server1"]
-
-
-@pytest.fixture(scope="module")
-def cellar() -> Any:
-    """The host that keeps the backups."""
-    return testinfra.get_host("ansible://cellar1", ansible_inventory=str(EPHEMERAL / "inventory"))
 
 
 @pytest.fixture(scope="module", autouse=True)

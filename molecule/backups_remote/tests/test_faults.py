@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import testinfra
 from remote import (
     EPHEMERAL,
     MEDIA,
@@ -43,12 +42,6 @@ while True:
     print(json.dumps({"rows": rows, "slowest": slowest}), flush=True)
     time.sleep(0.1)
 """
-
-
-@pytest.fixture(scope="module")
-def cellar() -> Any:
-    """The host that keeps the backups."""
-    return testinfra.get_host("ansible://cellar1", ansible_inventory=str(EPHEMERAL / "inventory"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -57,7 +57,9 @@ def drill(settings: Settings) -> bool:
     }
     for repository in settings.repositories:
         with job.attempt(repository.name) as figures:
-            figures.update(twice(partial(_drill, settings, repository, folder), partial(_backups, repository)))
+            figures.update(
+                twice(partial(_drill, settings, settings.cluster, repository, folder), partial(_backups, repository))
+            )
     return job.end()
 
 
@@ -66,9 +68,9 @@ def _backups(repository: Repository) -> list[dict[str, Any]]:
     return found
 
 
-def _drill(settings: Settings, repository: Repository, folder: Path, backups: list[dict[str, Any]]) -> records.Record:
-    cluster = settings.cluster
-    assert cluster  # noqa: S101 - drill() has seen to it
+def _drill(
+    settings: Settings, cluster: Cluster, repository: Repository, folder: Path, backups: list[dict[str, Any]]
+) -> records.Record:
     if not backups:
         raise Failure("there is no backup of PostgreSQL")
     newest = backups[-1]

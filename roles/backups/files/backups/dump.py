@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -28,8 +27,7 @@ def write(settings: Settings, names: list[str]) -> bool:
         os.execvp("runuser", ["runuser", "-u", "postgres", "--", "/usr/local/sbin/backups", "dump", *names])
     os.umask(0o077)
     FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with records.alone(FOLDER / "lock"):
         for path in FOLDER.iterdir():
             if path.suffix == ".part" or (path.suffix == ".dump" and path.stat().st_mtime < time.time() - KEPT):
                 path.unlink()

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +19,8 @@ KEY = FOLDER.parent / "backups-media.key"
 CACHE = "/var/cache/backups-media"
 # Something vanished while it was read, and everything else is saved.
 INCOMPLETE = 3
+# For what works with the repositories for long: a backup removes what a restore may be reading.
+LOCK = records.FILES / "lock"
 
 
 def _access(repository: Repository) -> tuple[dict[str, str], list[str]]:
@@ -80,36 +80,27 @@ def snapshots(repository: Repository, saved: Saved) -> list[dict[str, Any]]:
     return sorted(found, key=lambda snapshot: str(snapshot["time"]))
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Let others wait that work with the repositories of this server for long."""
-    with (records.FILES / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def save(settings: Settings) -> bool:
     """Save everything in each repository; one that fails does not keep the others from their turn."""
-    with alone():
-        return _save_all(settings)
-
-
-def _save_all(settings: Settings) -> bool:
     job = records.Job(records.FILES, "media")
-    for repository in settings.repositories:
-        with job.attempt(repository.name) as figures:
-            restic(repository, "cat", "config")  # one that does not answer is found out at once
-            restic(repository, "unlock")  # only what a run left behind that was killed
-            missing = [
-                f"{saved.name}: {saved.path} is not there" for saved in settings.saved if not saved.path.exists()
-            ]
-            added = sum(_save(repository, saved) for saved in settings.saved if saved.path.exists())
-            _forget(settings, repository)
-            restic(repository, "check", "--quiet", limit=HOUR)
-            figures["bytes"] = added
-            if missing:
-                raise Failure("; ".join(missing))
+    with records.alone(LOCK):
+        for repository in settings.repositories:
+            with job.attempt(repository.name) as figures:
+                figures["bytes"] = _save_in(settings, repository)
     return job.end()
+
+
+def _save_in(settings: Settings, repository: Repository) -> int:
+    """Save everything in one repository, and return how many bytes were added."""
+    restic(repository, "cat", "config")  # one that does not answer is found out at once
+    restic(repository, "unlock")  # only what a run left behind that was killed
+    missing = [f"{saved.name}: {saved.path} is not there" for saved in settings.saved if not saved.path.exists()]
+    added = sum(_save(repository, saved) for saved in settings.saved if saved.path.exists())
+    _forget(settings, repository)
+    restic(repository, "check", "--quiet", limit=HOUR)
+    if missing:
+        raise Failure("; ".join(missing))
+    return added
 
 
 def _save(repository: Repository, saved: Saved) -> int:

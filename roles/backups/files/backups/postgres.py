@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,7 @@ def _trouble(answer: dict[str, Any]) -> str:
 def save(settings: Settings, kind: str) -> bool:
     """Make a backup (full, diff, incr) in each repository; one that fails does not keep the others from their turn."""
     job = records.Job(records.DATABASES, kind)
-    with (records.DATABASES / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the engine would refuse a second one at the same time; this lets it wait
+    with records.alone(records.DATABASES / "lock"):  # the engine would refuse a second one at the same time
         for repository in settings.repositories:
             with job.attempt(repository.name) as figures:
                 # One that does not answer is found out at once: a backup would try for minutes.

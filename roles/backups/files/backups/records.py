@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,14 @@ from settings import STATE
 Record = dict[str, Any]
 DATABASES = STATE / "postgres"
 FILES = STATE / "media"
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait for whoever else holds this lock, and let others wait."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 class Job:
@@ -79,4 +87,4 @@ def write(path: Path, record: Record) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps(record, indent=1) + "\n")
     new.chmod(0o644)
-    os.replace(new, path)  # noqa: PTH105
+    new.replace(path)

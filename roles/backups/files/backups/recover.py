@@ -218,5 +218,6 @@ def _check_the_end(source: Source, said: str, there_is: str | None) -> None:
 
 
 def remove(data: Path) -> None:
+    """Remove it, as far as that can be done: what led here says more, and the next run tries again."""
     for directory in (data, Path(f"{data}-tablespaces")):
         shutil.rmtree(directory, ignore_errors=True)

@@ -8,7 +8,6 @@ The units call it as root when they have ended, however that was. What it knows 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -41,8 +40,7 @@ HELP = {
 def write(settings: Settings, unit: str) -> bool:
     """Tell how a unit ended. systemd's variables say it."""
     os.umask(0o022)
-    with (STATE / "report.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with records.alone(STATE / "report.lock"):
         before = records.read(STATE / "report.json")
         jobs = {
             name: job

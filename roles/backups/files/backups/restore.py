@@ -44,7 +44,7 @@ class Request:
     databases: list[str]
     media: list[str]
     units: list[str]
-    """Patterns of the units that write to them, to be stopped meanwhile."""
+    """Those that write to them, to be stopped meanwhile."""
     flags: list[str]
     """Files that exist meanwhile, by which the web server sees that visitors have to wait."""
 
@@ -177,7 +177,7 @@ def restore(settings: Settings, request: Request) -> bool:
 def _restore(settings: Settings, request: Request, stamp: str, told: dict[str, Any]) -> None:
     repository = settings.repository(request.repository)
     cluster = settings.cluster
-    with media.alone():  # a backup at this moment might remove what is being read
+    with records.alone(media.LOCK):
         staged_media = [
             (saved, _stage_media(repository, saved, request, stamp)) for saved in _chosen(settings, request)
         ]
@@ -309,7 +309,7 @@ def _swap_database(cluster: Cluster, name: str, stamp: str) -> list[str]:
     exists = name in _sizes(cluster)
     renames = [f'ALTER DATABASE "{name}" RENAME TO "{old}";'] if exists else []
     renames += [f'ALTER DATABASE "{new}" RENAME TO "{name}";']
-    leave = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('{name}', '{new}');"  # noqa: S608
+    leave = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('{name}', '{new}');"  # noqa: S608 - names of apps, which the inventory's check lets through
     for attempt in range(ATTEMPTS):
         try:
             _sql(cluster, f"{leave} BEGIN; {' '.join(renames)} COMMIT;")
@@ -376,11 +376,11 @@ def _held(request: Request) -> Iterator[None]:
     units = sorted({*before.get("units", []), *_running(request.units)})
     flags = sorted({*before.get("flags", []), *_missing(request.flags)})
     records.write(HELD, {"units": units, "flags": flags})
-    for flag in flags:
-        Path(flag).touch(mode=0o644)
-    if units:
-        run("systemctl", "stop", *units, limit=10 * MINUTE)
     try:
+        for flag in flags:
+            Path(flag).touch(mode=0o644)
+        if units:
+            run("systemctl", "stop", *units, limit=10 * MINUTE)
         yield
     finally:
         if units:
