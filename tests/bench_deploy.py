@@ -57,7 +57,9 @@ def rows(bed: testbed.Bed, host: str, inventory: Path) -> list[tuple[str, str]]:
     project = inventory.parent / "project"
     shutil.rmtree(project, ignore_errors=True)
     shutil.copytree(demo.ROOT / "demo", project)
-    inventory.write_text(inventory.read_text().replace(f"source: {demo.ROOT / 'demo'}", f"source: {project}"))
+    # All visitors come from one address.
+    app = f"source: {project}\n        requests_per_second: 0"
+    inventory.write_text(inventory.read_text().replace(f"source: {demo.ROOT / 'demo'}", app))
     certificate = inventory.parent / "certificate.pem"
     certificate.write_text(testbed.run(*testbed.ssh_command(bed, host), "cat /etc/nginx/tls/guestbook.crt"))
     found = []

@@ -24,7 +24,8 @@ find_python() {
 }
 
 cmp -s "$requirements" "$stamp" && exit 0
-python=$(find_python)
+# The one that an environment was made of: the first on the PATH may belong to the folder that is about to go.
+python=$("$(find_python)" -c 'import sys; print("{0}/bin/python{1.major}.{1.minor}".format(sys.base_prefix, sys.version_info))')
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
 fi

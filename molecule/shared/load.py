@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Visitors of a test site, so many requests a second, until the end of standard input.
 
-    load.py DOMAIN ADDRESS CERTIFICATE REQUESTS_PER_SECOND
+    load.py DOMAIN ADDRESS CERTIFICATE REQUESTS_PER_SECOND [again]
 
 Each visitor keeps a connection and a session. Of ten requests one is a POST of the form, three are pages with a
-session, and six ask for the state of the process. Each answer is one line of JSON on standard output.
+session, and six ask for the state of the process. Each answer is one line of JSON on standard output. With `again`,
+who finds a kept connection closed asks once more over a new one, as browsers do.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ Headers = dict[str, str]
 
 
 class Visitor(threading.Thread):
-    def __init__(self, domain: str, address: str, trust: ssl.SSLContext, pause: float) -> None:
+    def __init__(self, domain: str, address: str, trust: ssl.SSLContext, pause: float, *, again: bool) -> None:
         super().__init__(daemon=True)
-        self.domain, self.address, self.trust, self.pause = domain, address, trust, pause
+        self.domain, self.address, self.trust, self.pause, self.again = domain, address, trust, pause, again
         self.connection: http.client.HTTPSConnection | None = None
         self.cookies: Headers = {}
         self.token = ""
@@ -59,7 +60,7 @@ class Visitor(threading.Thread):
     def ask(self, method: str, path: str, body: str | None = None) -> None:
         began = time.time()
         try:
-            status, text = self.answer(method, path, body)
+            status, text = self.answer_of_kept(method, path, body)
         except (OSError, http.client.HTTPException) as error:
             self.connection = None
             status, text = 0, f"{type(error).__name__}: {error}"
@@ -75,6 +76,16 @@ class Visitor(threading.Thread):
             line["said"] = text[:300]
         with ONE_AT_A_TIME:
             print(json.dumps(line), flush=True)
+
+    def answer_of_kept(self, method: str, path: str, body: str | None) -> tuple[int, str]:
+        is_kept = self.connection is not None
+        try:
+            return self.answer(method, path, body)
+        except ConnectionError:
+            if not (is_kept and self.again):
+                raise
+        self.connection = None
+        return self.answer(method, path, body)
 
     def answer(self, method: str, path: str, body: str | None) -> tuple[int, str]:
         if self.connection is None:
@@ -112,8 +123,8 @@ class Answer(NamedTuple):
 class Traffic:
     """Visitors while the block runs; afterwards their answers."""
 
-    def __init__(self, domain: str, address: str, certificate: Path, rate: int) -> None:
-        command = [sys.executable, __file__, domain, address, str(certificate), str(rate)]
+    def __init__(self, domain: str, address: str, certificate: Path, rate: int, *, again: bool = False) -> None:
+        command = [sys.executable, __file__, domain, address, str(certificate), str(rate), *(["again"] * again)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.answers: list[Answer] = []
 
@@ -151,9 +162,9 @@ class Traffic:
 
 
 def main() -> None:
-    domain, address, certificate, rate = sys.argv[1:]
+    domain, address, certificate, rate, *again = sys.argv[1:]
     trust = ssl.create_default_context(cafile=certificate)
-    visitors = [Visitor(domain, address, trust, VISITORS / int(rate)) for _ in range(VISITORS)]
+    visitors = [Visitor(domain, address, trust, VISITORS / int(rate), again=bool(again)) for _ in range(VISITORS)]
     for visitor in visitors:
         visitor.start()
         time.sleep(1 / int(rate))

@@ -147,7 +147,7 @@ def test_the_retired_instance_stays_down(host: Any, traffic: Any) -> None:
     change()
     assert deploy().returncode == 0
     with traffic() as visitors:
-        time.sleep(60)
+        time.sleep(30)
     assert_nobody_noticed(visitors)
     assert_one_instance_is_left(host)
 
@@ -406,8 +406,8 @@ def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_
         change()
         began = time.time()
         assert deploy().returncode == 0
-        moment = (time.time() - began) / 13
-        for number in range(1, 13):
+        moment = (time.time() - began) / 9
+        for number in range(1, 9):
             change()
             with start_deployment() as run:
                 time.sleep(number * moment)
@@ -487,10 +487,10 @@ def test_of_two_deployments_at_a_time_one_is_refused(host: Any) -> None:
     del host
 
 
-def test_ten_deployments_leave_few_releases_and_fail_no_request(host: Any, traffic: Any) -> None:
+def test_eight_deployments_leave_few_releases_and_fail_no_request(host: Any, traffic: Any) -> None:
     sizes = []
     with traffic() as visitors:
-        for _again in range(10):
+        for _again in range(8):
             change()
             assert deploy().returncode == 0
             # What is thrown away is being removed at this moment.
