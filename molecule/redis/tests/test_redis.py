@@ -78,3 +78,7 @@ def test_no_password_is_on_the_disk_or_in_the_journal(host: Any) -> None:
 def test_a_restart_brings_it_back_with_the_same_accounts(host: Any) -> None:
     host.check_output("systemctl restart redis-server")
     assert ask(host, "blog", "PING") == "PONG"
+
+
+def test_the_unit_is_locked_up(host: Any) -> None:
+    assert host.run("systemd-analyze security --threshold=11 redis-server.service").rc == 0
