@@ -10,6 +10,17 @@ import sys
 import time
 from typing import Any
 
+STATUS = {"/moved": 302, "/missing": 404, "/crash": 500, "/busy": 503}
+POLICIES = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'self'",
+    "Strict-Transport-Security": "max-age=60",
+}
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -23,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.served += 1
         seen = {"headers": self.headers.items(), "size": len(body), "served_on_this_connection": self.served}
-        if self.path == "/slow":
+        if self.path.startswith("/slow"):
             time.sleep(1)
         if self.path.startswith("/die"):
             print(self.command, self.path, file=sys.stderr, flush=True)
@@ -38,19 +49,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.wfile.write(b"echo:" + self.connection.recv(100))
             return
-        self.send_response(503 if self.path == "/busy" else 200)
+        self.send_response(STATUS.get(self.path, 200))
         if self.path == "/busy":
             self.send_header("Retry-After", "7")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer) + (2000 if self.path == "/long" else 0)))
         self.send_header("Set-Cookie", "sessionid=1; Secure")
         if self.path == "/django":
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Strict-Transport-Security", "max-age=60")
+            for name, value in POLICIES.items():
+                self.send_header(name, value)
+        if self.path == "/framed":
+            self.send_header("Content-Security-Policy", "frame-ancestors https://partner.example.net")
+        if self.path == "/moved":
+            self.send_header("Location", "/")
         self.end_headers()
         self.wfile.write(answer + (b" " * 2000 if self.path == "/long" else b""))
 
-    do_POST = do_GET  # noqa: N815
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
 
 class Server(socketserver.ThreadingUnixStreamServer):

@@ -2,76 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import socket
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from visitor import fetch, seen, talk
 
 SCENARIO = Path(__file__).parents[1]
 EPHEMERAL = Path(os.environ["EPHEMERAL"])
 MAINTENANCE = "/etc/nginx/maintenance"
 
 
-class Answer(NamedTuple):
-    status: int
-    headers: list[tuple[str, str]]
-    body: str
-
-    def all(self, name: str) -> list[str]:
-        return [value for header, value in self.headers if header == name]
-
-    def one(self, name: str) -> str | None:
-        values = self.all(name)
-        assert len(values) < 2, f"{name} is set more than once: {values}"
-        return values[0] if values else None
-
-
-def fetch(host: Any, url: str, *options: str, authority: str = "shop.crt") -> Answer:
-    """Visit with curl, as a browser that trusts the certificate."""
-    words = " ".join(f"'{word}'" for word in (*options, url))
-    trust = f"--cacert /etc/nginx/tls/{authority}"
-    text = host.check_output(f"curl -sSi --path-as-is --connect-to ::127.0.0.1: {trust} {words}").replace("\r", "")
-    head, _, body = text.partition("\n\n")
-    status, *lines = head.splitlines()
-    headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-    return Answer(int(status.split()[1]), headers, body)
-
-
-def seen(answer: Answer) -> dict[str, list[str]]:
-    """What the application saw of a request, by header."""
-    headers: dict[str, list[str]] = {}
-    for name, value in json.loads(answer.body)["headers"]:
-        headers.setdefault(name.lower(), []).append(value)
-    return headers
-
-
 @pytest.fixture(scope="module")
 def address(host: Any) -> str:
     return str(host.check_output("hostname -I")).split()[0]
-
-
-def talk(address: str, request: str, name: str | None = None) -> bytes:
-    """Say something over a raw connection, with TLS if there is a name to ask for, and return all that comes back."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection((address, 443 if name else 80), timeout=10) as plain:
-        connection = context.wrap_socket(plain, server_hostname=name) if name else plain
-        connection.sendall(request.encode())
-        received = b""
-        with contextlib.suppress(ConnectionResetError):
-            while part := connection.recv(65536):
-                received += part
-        return received
 
 
 def play(*options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
@@ -117,6 +69,19 @@ def test_who_asks_for_an_unknown_host_gets_no_answer(address: str, name: str | N
 def test_no_certificate_is_shown_to_who_asks_for_an_unknown_host(address: str, name: str) -> None:
     with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
         talk(address, "", name)
+
+
+def test_http3_is_offered_and_spoken(host: Any) -> None:
+    assert fetch(host, "https://shop.example.com/").one("alt-svc") == 'h3=":443"; ma=86400'
+    for name in ("shop", "open"):
+        answer = fetch(host, f"https://{name}.example.com/", "--http3-only", authority=f"{name}.crt")
+        assert (answer.status, seen(answer)["x-forwarded-proto"]) == (200, ["https"])
+    assert host.run("curl -sk --http3-only --connect-to ::127.0.0.1: https://evil.example.com/").rc != 0
+
+
+def test_keys_are_exchanged_safe_from_quantum_computers(host: Any) -> None:
+    shown = host.check_output("openssl s_client -connect 127.0.0.1:443 -servername shop.example.com </dev/null 2>&1")
+    assert "Negotiated TLS1.3 group: X25519MLKEM768" in shown
 
 
 def test_http2_is_spoken(host: Any) -> None:
@@ -199,24 +164,97 @@ def test_without_the_application_visitors_are_told_and_static_files_stay(host: A
 
 # --- headers ---
 
+PLACES = {
+    "https://shop.example.com/": 200,
+    "https://shop.example.com/moved": 302,
+    "https://shop.example.com/missing": 404,
+    "https://shop.example.com/crash": 500,
+    "https://shop.example.com/busy": 503,
+    "https://shop.example.com/die": 502,
+    "https://shop.example.com/-/health": 200,
+    "https://shop.example.com/static/app.css": 200,
+    "https://shop.example.com/static/app.55e7cbb9ba48.css": 200,
+    "https://shop.example.com/static/none": 404,
+    "https://shop.example.com/static/.env": 404,
+    "https://shop.example.com/media/photo.png": 200,
+    "https://shop.example.com/media/page.html": 200,
+    "https://shop.example.com/media/paper.pdf": 200,
+    "https://shop.example.com/media/none": 404,
+    f"https://shop.example.com/{'a' * 9000}": 414,
+    "http://shop.example.com/": 308,
+}
+SAME = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-site",
+}
 
-@pytest.mark.parametrize("path", ["/", "/django", "/static/app.css", "/static/none", "/media/photo.png", "/media/none"])
-def test_sniffing_is_forbidden_once(host: Any, path: str) -> None:
-    assert fetch(host, f"https://shop.example.com{path}").one("x-content-type-options") == "nosniff"
+
+@pytest.mark.parametrize(("url", "status"), PLACES.items(), ids=lambda value: str(value)[:60])
+def test_every_answer_has_the_same_headers_once(host: Any, url: str, status: int) -> None:
+    answer = fetch(host, url, "--http1.1")
+    assert answer.status == status
+    assert {name: answer.one(name) for name in SAME} == SAME
+    # Without TLS the header means nothing, and must not be sent.
+    assert answer.one("strict-transport-security") == ("max-age=3600" if url.startswith("https") else None)
 
 
-@pytest.mark.parametrize("path", ["/", "/static/app.css", "/media/photo.png"])
-def test_a_self_signed_site_does_not_insist_on_https(host: Any, path: str) -> None:
-    assert fetch(host, f"https://shop.example.com{path}").one("strict-transport-security") is None
+@pytest.mark.parametrize("options", [["-X", "MKCOL"], ["-H", "Content-Length: 1048577", "-d", "x"]])
+def test_what_nginx_refuses_has_them_too(host: Any, options: list[str]) -> None:
+    answer = fetch(host, "https://shop.example.com/", "--http1.1", *options)
+    assert answer.status in (405, 413)
+    assert {name: answer.one(name) for name in SAME} == SAME
 
 
-def test_the_hsts_of_the_application_wins(host: Any) -> None:
-    assert fetch(host, "https://shop.example.com/django").one("strict-transport-security") == "max-age=60"
+@pytest.mark.parametrize("site", ["shop", "strict", "open"])
+def test_what_the_application_says_wins(host: Any, site: str) -> None:
+    authority = f"{site}.crt" if site != "strict" else "/root/authority.pem"
+    answer = fetch(host, f"https://{site}.example.com/django", authority=authority)
+    assert {name: answer.one(name) for name in (*SAME, "strict-transport-security", "content-security-policy")} == {
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "SAMEORIGIN",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "unsafe-none",
+        "cross-origin-resource-policy": "same-origin",
+        "strict-transport-security": "max-age=60",
+        "content-security-policy": "default-src 'self'",
+    }
 
 
-def test_a_bought_certificate_insists_on_https(host: Any) -> None:
-    answer = fetch(host, "https://blog.example.com/", authority="blog.pem")
-    assert answer.one("strict-transport-security") == "max-age=3600"
+def test_a_page_says_by_its_policy_who_may_frame_it(host: Any) -> None:
+    answer = fetch(host, "https://shop.example.com/framed")
+    assert answer.one("content-security-policy") == "frame-ancestors https://partner.example.net"
+    assert answer.one("x-frame-options") is None
+
+
+@pytest.mark.parametrize("path", ["/", "/missing", "/crash", "/busy"])
+def test_the_policy_of_pages_is_the_applications_affair(host: Any, path: str) -> None:
+    assert fetch(host, f"https://shop.example.com{path}").one("content-security-policy") is None
+
+
+@pytest.mark.parametrize("path", ["/die", "/static/app.css", "/static/none", "/media/logo.svg", "/media/none"])
+def test_what_nginx_sends_itself_has_a_strict_policy(host: Any, path: str) -> None:
+    policy = str(fetch(host, f"https://shop.example.com{path}").one("content-security-policy"))
+    assert policy.startswith(("default-src 'none'", "default-src 'self'"))
+    assert "base-uri 'none'; form-action 'none'; frame-ancestors " in policy
+
+
+@pytest.mark.parametrize("path", ["/static/module.mjs", "/media/paper.pdf"])
+def test_workers_and_papers_are_not_kept_from_working(host: Any, path: str) -> None:
+    assert fetch(host, f"https://shop.example.com{path}").one("content-security-policy") == "frame-ancestors 'self'"
+
+
+def test_hsts_is_raised_on_purpose(host: Any) -> None:
+    for url in ("https://strict.example.com/", "https://strict.example.com/static/app.css"):
+        answer = fetch(host, url, authority="/root/authority.pem")
+        assert answer.one("strict-transport-security") == "max-age=63072000; includeSubDomains; preload"
+
+
+def test_other_sites_may_show_what_they_are_allowed_to(host: Any) -> None:
+    answer = fetch(host, "https://open.example.com/media/photo.png", authority="open.crt")
+    assert answer.one("cross-origin-resource-policy") == "cross-origin"
 
 
 def test_the_version_of_nginx_is_not_told(host: Any) -> None:
@@ -227,10 +265,13 @@ def test_the_version_of_nginx_is_not_told(host: Any) -> None:
 
 
 def test_a_hashed_file_is_kept_for_ever_and_sent_compressed(host: Any) -> None:
-    plain = fetch(host, "https://shop.example.com/static/app.55e7cbb9ba48.css")
-    packed = fetch(host, "https://shop.example.com/static/app.55e7cbb9ba48.css", "--compressed")
-    assert (plain.body, packed.body) == ("plain", "compressed")
-    for answer in plain, packed:
+    url = "https://shop.example.com/static/app.55e7cbb9ba48.css"
+    plain = fetch(host, url)
+    older = fetch(host, url, "-H", "Accept-Encoding: gzip", "--compressed")
+    packed = fetch(host, url, "-H", "Accept-Encoding: gzip, deflate, br")
+    assert (plain.body, older.body, packed.body) == ("plain", "compressed", "brotli")
+    assert [answer.one("content-encoding") for answer in (plain, older, packed)] == [None, "gzip", "br"]
+    for answer in plain, older, packed:
         assert answer.one("cache-control") == "public, max-age=31536000, immutable"
         assert answer.one("vary") == "Accept-Encoding"
         assert answer.one("content-type") == "text/css"
@@ -244,8 +285,15 @@ def test_a_javascript_module_is_javascript(host: Any) -> None:
     assert fetch(host, "https://shop.example.com/static/module.mjs").one("content-type") == "text/javascript"
 
 
-def test_long_pages_are_compressed(host: Any) -> None:
-    assert fetch(host, "https://shop.example.com/long", "--compressed").one("content-encoding") == "gzip"
+def test_a_long_static_file_is_compressed_on_its_way(host: Any) -> None:
+    answer = fetch(host, "https://shop.example.com/static/long.js", "--compressed")
+    assert (answer.one("content-encoding"), answer.one("vary")) == ("gzip", "Accept-Encoding")
+
+
+def test_pages_are_compressed_only_where_somebody_answers_for_it(host: Any) -> None:
+    assert fetch(host, "https://shop.example.com/long", "--compressed").one("content-encoding") is None
+    answer = fetch(host, "https://open.example.com/long", "--compressed", authority="open.crt")
+    assert answer.one("content-encoding") == "gzip"
 
 
 @pytest.mark.parametrize("path", ["/static/none", "/media/none", "/static/", "/media/", "/media/.private/note.png"])
@@ -319,6 +367,7 @@ def test_in_maintenance_every_request_gets_a_page_that_nobody_keeps(
     answer = fetch(host, "https://shop.example.com/cart/?a=b", *options)
     assert (answer.status, answer.one("retry-after"), answer.one("cache-control")) == (503, "300", "no-store")
     assert (answer.one("content-type"), answer.one("x-content-type-options")) == ("text/html", "nosniff")
+    assert str(answer.one("content-security-policy")).startswith("default-src 'self'")
     assert '<meta name="viewport"' in answer.body
     assert '<meta name="robots" content="noindex">' in answer.body
     assert not re.search(r"https?:|src=|href=|url\(", answer.body)
@@ -394,14 +443,17 @@ def test_sites_come_and_go_and_no_request_is_lost(host: Any, address: str, resto
         visitor.start()
     host.check_output(f"touch {MAINTENANCE}/blog.on")
     domains = ["shop.example.com", f"{'a' * 60}.shop.example.com"]
-    run = play("-vvv", "--diff", nginx_tls_sites=[{"name": "shop", "domains": domains, "upstream": "/run/echo.sock"}])
+    site = {"name": "shop", "domains": domains, "upstream": "/run/echo.sock", "hsts_seconds": 0}
+    run = play("-vvv", "--diff", nginx_tls_sites=[site], nginx_tls_policy="modern", nginx_tls_http3=False)
     stop.set()
     for visitor in visitors:
         visitor.join()
     assert "failed=0" in run.stdout
     assert len(answers) > len(visitors)
     assert set(answers) == {b"HTTP/1.1 200"}
-    assert fetch(host, f"https://{domains[1]}/").status == 200
+    answer = fetch(host, f"https://{domains[1]}/", "--tlsv1.3")
+    assert (answer.status, answer.one("strict-transport-security"), answer.one("alt-svc")) == (200, None, None)
+    assert host.run("curl -sk --tls-max 1.2 --connect-to ::127.0.0.1: https://shop.example.com/").rc == 35
     assert talk(address, "GET / HTTP/1.1\r\nHost: blog.example.com\r\n\r\n") == b""
     assert host.check_output("ls /etc/nginx/tls").split() == ["shop.crt", "shop.key"]
     assert host.check_output(f"ls {MAINTENANCE}").split() == ["shop.html"]
@@ -458,6 +510,8 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
             "upstream": "app:80",
             "monitors": ["192.0.2.7/24", "2001:db8::/32"],
         },
+        {"name": "i", "domains": ["i.example.com"], "upstream": "app:80", "hsts_seconds": 3600, "hsts_preload": True},
+        {"name": "j", "domains": ["j.example.com"], "upstream": "app:80", "requests_per_second": -1},
     ]
     run = play(nginx_tls_sites=sites)
     text = " ".join((run.stdout + run.stderr).split())
@@ -478,6 +532,8 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         'health_path is "/a b"',
         'health_path is "/"',
         '"192.0.2.7/24" in monitors is no IP address or network',
+        "i: hsts_preload needs hsts_include_subdomains and hsts_seconds of at least 31536000",
+        "j: requests_per_second is -1",
     ):
         assert mistake in text
     assert "2001:db8" not in text
