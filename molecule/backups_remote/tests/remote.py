@@ -61,7 +61,7 @@ def eventually(host: Any, command: str, seconds: int) -> bool:
     return bool(host.run(f"timeout {seconds} sh -c {shlex.quote(loop)}").rc == 0)
 
 
-def archived(host: Any, wal: str, seconds: int = 30) -> bool:
+def archived(host: Any, wal: str, seconds: int = 60) -> bool:
     """Whether this piece of the log reaches all repositories in time."""
     query = f"SELECT 1 / (last_archived_wal >= '{wal}')::int FROM pg_stat_archiver"
     return eventually(host, f'cd / && runuser -u postgres -- psql -XAtqc "{query}"', seconds)
