@@ -35,13 +35,14 @@ options:
         type: path
         required: true
       state:
-        description: What it is.
+        description: What it is. With C(absent), a file is removed.
         type: str
-        choices: [file, directory]
+        choices: [file, directory, absent]
         default: file
       content:
         description:
-          - What the file contains, for example from P(ansible.builtin.template#lookup). Required for a file.
+          - What the file contains, for example from P(ansible.builtin.template#lookup).
+          - Without it the file must be there already, and only its owner, group and mode are set.
         type: str
       owner:
         description: The account that it belongs to.
@@ -133,7 +134,7 @@ ARGUMENTS: dict[str, Any] = {
         "required": True,
         "options": {
             "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["file", "directory"], "default": "file"},
+            "state": {"type": "str", "choices": ["file", "directory", "absent"], "default": "file"},
             "content": {"type": "str", "no_log": True},
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
@@ -145,7 +146,6 @@ ARGUMENTS: dict[str, Any] = {
             "watch": {"type": "list", "elements": "path", "default": []},
             "read_on": {"type": "str", "choices": ["start", "reload"], "default": "start"},
         },
-        "required_if": [("state", "file", ["content"])],
     },
 }
 
@@ -226,6 +226,14 @@ def make_directory(module: AnsibleModule, path: str) -> bool:
     return True
 
 
+def remove(module: AnsibleModule, path: str) -> bool:
+    if not os.path.lexists(path):
+        return False
+    if not module.check_mode:
+        Path(path).unlink()
+    return True
+
+
 def purge(module: AnsibleModule, directory: str) -> list[str]:
     """Remove what is in a directory and not listed; return it. In check mode the directory may be missing."""
     listed = {file["path"] for file in module.params["files"]}
@@ -267,9 +275,16 @@ def find_waiting(module: AnsibleModule, rewritten: set[str]) -> dict[str, list[s
 
 
 def converge(module: AnsibleModule, file: dict[str, Any]) -> tuple[bool, str]:
-    """Make one file or directory; return whether it had another content or was not there, and the difference."""
+    """Make or remove one file or directory; return whether it was another before, and the difference."""
     if file["state"] == "directory":
         return make_directory(module, file["path"]), ""
+    if file["state"] == "absent":
+        removed = remove(module, file["path"])
+        return removed, f"{file['path']}: removed\n" if removed else ""
+    if file["content"] is None:
+        if not module.check_mode and not Path(file["path"]).exists():
+            module.fail_json(msg=f"{file['path']}: there is no such file, and no content for one")
+        return False, ""
     return write(module, file)
 
 
@@ -280,7 +295,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     for file in module.params["files"]:
         changed, shown = converge(module, file)
         # What is not there in check mode has no owner to compare.
-        access = set_access(module, file) if Path(file["path"]).exists() else ""
+        access = set_access(module, file) if file["state"] != "absent" and Path(file["path"]).exists() else ""
         differences += shown + access
         rewritten |= {file["path"]} if changed else set()
         written |= {file["path"]} if changed or access else set()

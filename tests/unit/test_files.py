@@ -62,6 +62,19 @@ def test_what_is_no_longer_listed_goes_from_a_directory_that_is_all_ours(run: An
     assert run(*described)["changed"] is False
 
 
+def test_a_file_that_should_not_be_there_is_removed_once(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "dropin.conf"
+    path.write_text(TEXT)
+    described = {"path": str(path), "content": TEXT, "state": "absent"}
+    assert run(described, check_mode=True)["written"] == [str(path)]
+    assert path.exists()
+    answer = run(described, diff=True)
+    assert answer["written"] == [str(path)]
+    assert answer["diff"]["prepared"] == f"{path}: removed\n"
+    assert not path.exists()
+    assert run(described)["changed"] is False
+
+
 def test_files_and_their_directories_are_made_once(run: Any, tmp_path: Path) -> None:
     folder, public, secret = tmp_path / "redis", tmp_path / "redis/redis.conf", tmp_path / "redis/users.acl"
     described = (
@@ -161,3 +174,15 @@ def test_a_file_that_is_younger_than_its_unit_is_news(tmp_path: Path) -> None:
     assert not files.is_news(str(path), written + second)
     assert not files.is_news(str(path), None)
     assert not files.is_news(str(tmp_path / "none"), written)
+
+
+def test_a_file_that_is_written_elsewhere_gets_its_access_here(run: Any, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    described = {"path": str(key), "mode": "0600"}
+    assert run(described)["msg"] == f"{key}: there is no such file, and no content for one"
+    assert run(described, check_mode=True)["changed"] is False
+    key.write_text("made elsewhere\n")
+    key.chmod(0o644)
+    assert run(described)["written"] == [str(key)]
+    assert (key.read_text(), mode(key)) == ("made elsewhere\n", 0o600)
+    assert run(described)["changed"] is False

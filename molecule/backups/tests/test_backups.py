@@ -198,6 +198,6 @@ def test_what_no_restore_needs_any_more_goes(host: Any) -> None:
     assert '"time":"2020' not in host.check_output("backups restic snapshots --json")
 
 
-@pytest.mark.parametrize("name", ["backups-postgres@full", "backups-media"])
+@pytest.mark.parametrize("name", ["backups-postgres@full", "backups-media", "backups-watch"])
 def test_the_services_are_in_a_sandbox(host: Any, name: str) -> None:
     assert host.run(f"systemd-analyze security --threshold=20 {name}.service").rc == 0

@@ -136,7 +136,11 @@ def test_static_files_are_hashed_compressed_and_readable_to_all(host: Any) -> No
     path = f"/srv/shop/static/{url.removeprefix('/static/')}"
     assert path != "/srv/shop/static/guestbook/style.css"
     nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
-    assert host.check_output(f"{nobody} cat {path}") == host.check_output(f"{nobody} zcat {path}.gz")
+    plain = host.check_output(f"{nobody} cat {path}")
+    unpack = "import brotli, sys; print(brotli.decompress(sys.stdin.buffer.read()).decode())"
+    assert host.check_output(f"{nobody} zcat {path}.gz") == plain
+    assert host.check_output(f"{nobody} python3 -c '{unpack}' <{path}.br") == plain
+    assert len(set(host.check_output(f"stat -c %Y {path} {path}.gz {path}.br").split())) == 1
 
 
 def test_only_packages_that_the_project_lacks_are_added(host: Any) -> None:

@@ -132,9 +132,8 @@ def test_it_writes_to_its_own_places_only(host: Any, app: str) -> None:
 
 @each_app
 def test_the_sandbox_is_tight(host: Any, app: str) -> None:
-    # What remains: the internet (1.0 with IPAddressDeny), and a umask that lets nginx read what is uploaded.
     verdict = host.check_output(f"systemd-analyze security --no-pager {live(host, app)}.service | tail -1")
-    assert float(re.findall(r"\d\.\d", verdict)[0]) <= 1.1
+    assert float(re.findall(r"\d\.\d", verdict)[0]) <= 1.0
     assert host.run(f"systemd-analyze verify {live(host, app)}.service 2>&1").stdout == ""
 
 
@@ -165,11 +164,11 @@ def test_a_request_in_flight_survives_a_restart(host: Any, app: str) -> None:
 
 
 def under_load(host: Any, app: str, event: str) -> list[str]:
-    """Ask with four clients, for a second before and after the event; return what each request got."""
+    """Ask with four clients, for two seconds before and after the event; return what each request got."""
     request = curl(app, "/status/", "-o", "/dev/null", "-w", r"%{http_code}\n")
     client = f"while [ -e /tmp/load ]; do {request} 2>&1; done"
     clients = " ".join(f"{{ {client}; }} &" for _ in range(4))
-    text = host.check_output(f"touch /tmp/load; {clients} sleep 1; {event}; sleep 1; rm /tmp/load; wait")
+    text = host.check_output(f"touch /tmp/load; {clients} sleep 2; {event}; sleep 2; rm /tmp/load; wait")
     return str(text).splitlines()
 
 
@@ -258,7 +257,9 @@ def test_a_broken_application_fails_the_play_and_the_instance_that_serves_goes_o
         assert "canary" not in broken.stdout + broken.stderr
         assert (live(host, "shop"), unit(host, "shop", "MainPID")) == (before, master)
         assert ask(host, "shop", "/").status == 200
-    assert host.check_output("systemctl list-units --plain --no-legend 'gunicorn-shop@*.service' | wc -l") == "1"
+    left = "systemctl list-units --plain --no-legend 'gunicorn-shop@*.service' | wc -l"
+    # systemd may take a moment to forget the other one.
+    assert host.run(f"for second in $(seq 20); do [ $({left}) = 1 ] && exit 0; sleep 1; done; exit 1").rc == 0
     assert "changed=0" in play().stdout
 
 
