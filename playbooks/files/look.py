@@ -41,6 +41,18 @@ def listeners() -> Iterator[dict[str, Any]]:
             yield {"address": address, "port": int(port), "program": program.group(1) if program else "?"}
 
 
+def renewals() -> dict[str, dict[str, str]]:
+    """Return why certificates could not be had or renewed, by the name of the app."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(output("/usr/local/sbin/nginx-tls-certificates", "look"))
+        return {
+            name: {"severity": severity, "reason": reason}
+            for key, severity in (("failed", "error"), ("warned", "warning"))
+            for name, reason in told[key].items()
+        }
+    return {}
+
+
 def certificate(domain: str) -> dict[str, Any]:
     """Return until when the certificate holds that visitors of this server get."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -54,10 +66,13 @@ def certificate(domain: str) -> dict[str, Any]:
             pem = ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
     except OSError as error:
         return {"error": str(error)}
-    said = output("openssl", "x509", "-noout", "-enddate", "-checkhost", domain, given=pem)
-    end = re.search(r"notAfter=(.+)", said)
+    said = output("openssl", "x509", "-noout", "-dates", "-checkhost", domain, given=pem)
+    dates = dict(re.findall(r"^(not\w+)=(.+)", said, re.MULTILINE))
+    if not dates:
+        return {"error": "openssl does not read its certificate"}
     return {
-        "until": ssl.cert_time_to_seconds(end.group(1)) if end else None,
+        "since": ssl.cert_time_to_seconds(dates["notBefore"]),
+        "until": ssl.cert_time_to_seconds(dates["notAfter"]),
         "for_domain": "does match" in said,
     }
 
@@ -141,13 +156,14 @@ def disks() -> dict[str, int]:
 def main() -> None:
     asked = json.load(sys.stdin)
     apps = {}
+    not_renewed = renewals()
     for app in asked["apps"]:
         root = Path(app["root"])
         apps[app["name"]] = {
             "release": release(root),
             "last_deployment": last_deployment(root),
             "health": health(app),
-            "certificate": certificate(app["domain"]),
+            "certificate": {**certificate(app["domain"]), "renewal": not_renewed.get(app["name"])},
         }
     found = {
         "now": time.time(),

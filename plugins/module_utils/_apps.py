@@ -27,6 +27,8 @@ VARIABLE = re.compile(r"[A-Za-z_]\w*\Z")
 HEALTH_PATH = re.compile(r"(/(?!\.\.?(/|\Z))[\w.~@+-]+)+/?\Z", re.ASCII)
 GIT_URL = re.compile(r"([a-z][a-z+]*://|[\w.-]+@[\w.-]+:)")
 
+A_YEAR = 31536000
+
 # An app's name is also the name of an account, a database role and a Redis user.
 RESERVED = frozenset(
     "root daemon bin sys sync games man lp mail news uucp proxy backup list irc nobody messagebus sshd "
@@ -213,9 +215,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "options": {
             "mode": {
                 "type": "str",
-                "choices": ["selfsigned", "files"],
+                "choices": ["selfsigned", "acme", "files"],
                 "default": "selfsigned",
-                "description": "`selfsigned`, or `files` on the control node.",
+                "description": "`selfsigned`; `acme`, which gets one from Let's Encrypt or another CA, renews it, "
+                "and means that you agree to its terms; or `files` on the control node.",
             },
             "certificate": {"type": "str", "description": "With `files`: the PEM file, with its chain."},
             "key": {"type": "str", "description": "With `files`: the PEM file of its key; may be vaulted."},
@@ -225,6 +228,40 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": "int",
         "default": 3600,
         "description": "How long browsers insist on HTTPS. Starts low; raise it once everything works. 0 is off.",
+    },
+    "hsts_include_subdomains": {
+        "type": "bool",
+        "default": False,
+        "description": "Browsers insist on it for all subdomains too, also for those on other servers.",
+    },
+    "hsts_preload": {
+        "type": "bool",
+        "default": False,
+        "description": "Browsers may know it before the first visit. **There is no quick way back.** "
+        "Needs `hsts_include_subdomains`, and `hsts_seconds` of at least 31536000.",
+    },
+    "resource_policy": {
+        "type": "str",
+        "choices": ["same-origin", "same-site", "cross-origin"],
+        "default": "same-site",
+        "description": "Whose pages may show static files, uploads and answers of the app. Newsletters in web mail and "
+        "widgets need `cross-origin`.",
+    },
+    "compress_pages": {
+        "type": "bool",
+        "default": False,
+        "description": "Compress pages. Safe only where they hold no secret but Django's CSRF token (BREACH).",
+    },
+    "requests_per_second": {
+        "type": "int",
+        "default": 50,
+        "description": "Requests that the app gets from one address, without static files and uploads; four times as "
+        "many at once. 0 is no limit.",
+    },
+    "concurrent_requests": {
+        "type": "int",
+        "default": 128,
+        "description": "Requests from one address at a time, WebSockets among them. 0 is no limit.",
     },
     "database_extensions": {
         "type": "list",
@@ -346,6 +383,16 @@ def _app_problems(app: App) -> list[str]:
         for key in ("processes", "threads", "timeout", "keep_releases")
         if app[key] is not None and app[key] < 1
     ]
+    problems += [
+        f"{key}: must be at least 0, not {app[key]}"
+        for key in ("hsts_seconds", "requests_per_second", "concurrent_requests")
+        if app[key] < 0
+    ]
+    if app["hsts_preload"] and not (app["hsts_include_subdomains"] and app["hsts_seconds"] >= A_YEAR):
+        problems.append(
+            f"hsts_preload: needs hsts_include_subdomains: true and hsts_seconds of at least {A_YEAR}, not "
+            f"{app['hsts_seconds']}; for months, nobody can then visit any subdomain without HTTPS, whatever you change"
+        )
     if app["health_path"] not in ("", "/") and not HEALTH_PATH.match(app["health_path"]):
         problems.append(
             f"health_path: {app['health_path']!r} must be a path of letters, digits and ._~@+-, as /healthz/ is"
@@ -397,7 +444,7 @@ def _source_problems(app: App) -> list[str]:
 
 def _certificate_problems(certificate: dict[str, Any]) -> list[str]:
     given = [key for key in ("certificate", "key") if certificate.get(key)]
-    if certificate.get("mode", "selfsigned") == "selfsigned":
+    if certificate.get("mode", "selfsigned") != "files":
         return [f"certificate.{key}: needs certificate.mode: files" for key in given]
     missing = [key for key in ("certificate", "key") if key not in given]
     problems = [f"certificate.{key}: is required with certificate.mode: files" for key in missing]

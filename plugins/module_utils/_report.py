@@ -12,8 +12,9 @@ Finding = dict[str, str]
 
 HOUR = 3600
 DAY = 24 * HOUR
-# Let's Encrypt's clients renew 30 days before the end; by then something must have gone wrong for a while.
+# Clients renew when a third of the life is left, be that 30 days or 2; by then something has gone wrong for a while.
 CERTIFICATE_DAYS = {"error": 7, "warning": 21}
+CERTIFICATE_SHARE = {"error": 1 / 6, "warning": 7 / 30}
 # As the watch on the server does it.
 WAL_SECONDS = 300
 # By then one that is due each week has been missed twice.
@@ -143,7 +144,7 @@ def _listener_findings(listeners: Iterable[Mapping[str, Any]]) -> Iterator[Findi
             yield finding("notice", "listens_publicly", said)
 
 
-def app_findings(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Finding]:
+def app_findings(looked: Mapping[str, Any], settings: Mapping[str, Any], now: float) -> Iterator[Finding]:
     if not looked["release"]:
         yield finding("error", "not_deployed", "no release is in use", "run groundwork.django.site")
         return
@@ -158,20 +159,24 @@ def app_findings(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> Iter
         yield finding(
             "warning", "deployment_failed", f"the last deployment failed at: {last.get('step', 'an unknown step')}"
         )
-    yield from _certificate_findings(looked["certificate"])
+    yield from _certificate_findings(looked["certificate"], now)
     yield from settings.get("findings", [])
     if settings.get("failed") and not settings.get("findings"):
         yield finding("error", "settings_not_checked", str(settings.get("msg")))
 
 
-def _certificate_findings(certificate: Mapping[str, Any]) -> Iterator[Finding]:
+def _certificate_findings(certificate: Mapping[str, Any], now: float) -> Iterator[Finding]:
     if certificate.get("error"):
         yield finding("error", "no_https", f"nginx serves no HTTPS: {certificate['error']}")
         return
-    days = certificate["days"]
-    severity = next((name for name in ("error", "warning") if days < CERTIFICATE_DAYS[name]), "")
+    left, life = certificate["until"] - now, certificate["until"] - certificate["since"]
+    limits = {name: min(CERTIFICATE_DAYS[name] * DAY, life * share) for name, share in CERTIFICATE_SHARE.items()}
+    severity = next((name for name, limit in limits.items() if left < limit), "")
     if severity:
-        yield finding(severity, "certificate_ends", f"the certificate holds {days} more days", "renew it")
+        yield finding(severity, "certificate_ends", f"the certificate holds {_left(left)} more", "renew it")
+    if renewal := certificate.get("renewal"):
+        worse = "error" if severity == "error" else renewal["severity"]
+        yield finding(worse, "certificate_not_renewed", f"there is no new certificate: {renewal['reason']}")
     if not certificate["for_domain"]:
         yield finding("error", "certificate_for_other", "the certificate is for another host name")
 
@@ -187,7 +192,8 @@ def report(
     for app in apps:
         seen = looked["apps"][app["name"]]
         if seen["certificate"].get("until") is not None:
-            seen["certificate"]["days"] = int((seen["certificate"]["until"] - looked["now"]) // DAY)
+            left = seen["certificate"]["until"] - looked["now"]
+            seen["certificate"] |= {"days": int(left // DAY), "left": _left(left), "mode": app["certificate"]["mode"]}
         checked = settings.get(app["name"], {})
         described[app["name"]] = {
             "url": app["url"],
@@ -196,7 +202,7 @@ def report(
             "pending_migrations": [
                 name for database in checked.get("databases", {}).values() for name in database.get("unapplied") or []
             ],
-            "findings": list(app_findings(seen, checked)),
+            "findings": list(app_findings(seen, checked, looked["now"])),
         }
     return {
         "host": host,
@@ -256,7 +262,7 @@ def _app_lines(app: Mapping[str, Any]) -> Iterator[str]:
     yield f"  runs with    {', '.join(versions) or 'unknown versions'}"
     yield f"  migrations   {', '.join(app['pending_migrations']) or 'none pending'}"
     if "days" in certificate:
-        yield f"  certificate  {certificate['days']} days left"
+        yield f"  certificate  {certificate['left']} left ({certificate['mode']})"
 
 
 def _finding_lines(findings: list[Finding]) -> Iterator[str]:
@@ -266,6 +272,10 @@ def _finding_lines(findings: list[Finding]) -> Iterator[str]:
         yield f"  {found['severity'].upper():8} {found['id']}: {found['message']}{hint}"
     if len(findings) > len(shown):
         yield f"  notices      {len(findings) - len(shown)}, in the file of django_report"
+
+
+def _left(seconds: float) -> str:
+    return _age(seconds) if seconds > 0 else "nothing"
 
 
 def _age(seconds: float) -> str:

@@ -32,6 +32,16 @@ ASGI_PACKAGES = ["gunicorn>=26.1"]
 
 # What nginx tells the app of a request to the site (roles/nginx_tls/templates/groundwork.conf.j2).
 PROXY_HEADERS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "$host", "X-Forwarded-Port": "443"}
+# What an app says to nginx in the same words.
+SITE_OPTIONS = (
+    "hsts_seconds",
+    "hsts_include_subdomains",
+    "hsts_preload",
+    "resource_policy",
+    "compress_pages",
+    "requests_per_second",
+    "concurrent_requests",
+)
 # Connections that no pool may use: PostgreSQL's own reserve, backups, migrations, an operator at 3 a.m.
 UNPOOLED_CONNECTIONS = 20
 # A Django process with its libraries takes 100 to 250 MB; all processes together get half of the memory.
@@ -279,6 +289,8 @@ def environment(app: App, secrets: Secrets) -> dict[str, str]:
         # Under ASGI a kept connection belongs to a thread that may never come back.
         "CONN_MAX_AGE": "0" if app["server"] == "asgi" else "60",
         "SECURE_HSTS_SECONDS": str(app["hsts_seconds"]),
+        "SECURE_HSTS_INCLUDE_SUBDOMAINS": str(int(app["hsts_include_subdomains"])),
+        "SECURE_HSTS_PRELOAD": str(int(app["hsts_preload"])),
         "STATIC_URL": app["static_url"],
         "MEDIA_URL": app["media_url"],
         # django-redis and redis-py read the first form, django-environ's cache() the second.
@@ -400,7 +412,7 @@ def _site(app: App) -> dict[str, Any]:
         "health_path": None if app["health_path"] == "/" else app["health_path"] or HEALTH_PATH,
         "monitors": app["monitors"],
         "certificate": {"mode": app["certificate"].get("mode", "selfsigned"), **files},
-        "hsts_seconds": app["hsts_seconds"],
+        **{key: app[key] for key in SITE_OPTIONS},
     }
     return {key: value for key, value in site.items() if value is not None}
 

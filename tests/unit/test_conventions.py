@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from plugins.module_utils import _apps, _wiring
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-NAMES = ["backups", "django_app", "gunicorn", "nginx_tls", "pgbouncer", "postgres", "redis"]
+NAMES = "backups django_app gunicorn hardening internal_tls nginx_tls pgbouncer postgres redis".split()
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
@@ -53,7 +54,7 @@ def tasks_of(role: Path) -> list[dict[str, Any]]:
     return [task for path in sorted((role / "tasks").glob("*.yml")) for task in tasks_in(path)] + handlers(role)
 
 
-def test_the_seven_roles_are_there() -> None:
+def test_the_roles_are_there() -> None:
     assert [role.name for role in ROLES] == NAMES
 
 
@@ -160,6 +161,12 @@ def test_handlers_come_in_the_order_validate_reload_restart(role: Path) -> None:
     assert [verb for verb in verbs if verb in order] == sorted((v for v in verbs if v in order), key=order.index)
 
 
+def test_no_role_overrules_a_handler_of_another() -> None:
+    """In one play the last handler of a name wins, whichever role calls it."""
+    names = [handler["name"] for role in ROLES for handler in handlers(role)]
+    assert sorted(set(names)) == sorted(names)
+
+
 @each_role
 def test_a_secret_is_marked_as_one(role: Path) -> None:
     def look(options: dict[str, dict[str, Any]]) -> None:
@@ -179,6 +186,21 @@ def test_commands_of_an_app_run_in_the_sandbox_of_its_service() -> None:
     service = sandbox("roles/gunicorn/templates/gunicorn.service.j2")
     assert "ProtectSystem=strict" in service
     assert sandbox("roles/django_app/templates/sandbox.conf.j2") == service
+
+
+def test_an_app_reaches_each_single_host_and_no_group_of_hosts() -> None:
+    # Not seen on the test hosts, which cannot filter addresses.
+    words = re.findall(r"^IPAddressAllow=(.+)", sandbox("roles/gunicorn/templates/gunicorn.service.j2"), re.MULTILINE)
+    allowed = [ipaddress.ip_network(word) for word in words[0].split()]
+
+    def reached(address: str) -> bool:
+        return any(ipaddress.ip_address(address) in network for network in allowed)
+
+    single = "1.1.1.1 10.0.0.5 100.64.0.1 127.0.0.53 169.254.169.254 172.16.0.9 192.168.1.1 223.255.255.255"
+    single += " ::1 ::ffff:10.0.0.5 64:ff9b::1.1.1.1 2606:4700::1 fd00::5 fe80::1"
+    groups = "224.0.0.251 239.255.255.250 255.255.255.255 ff02::1 ff02::fb"
+    assert [address for address in single.split() if not reached(address)] == []
+    assert [address for address in groups.split() if reached(address)] == []
 
 
 def test_keys_of_an_app_have_the_defaults_of_the_roles_they_go_to() -> None:
@@ -205,6 +227,8 @@ def test_the_site_knows_the_packages_of_all_roles() -> None:
     of_roles = {
         word
         for role in ROLES
+        # What is switched off there must not be installed: its packages act by themselves.
+        if role.name != "hardening"
         for name, value in load(role / "vars/main.yml").items()
         if name in (f"__{role.name}_packages", f"__{role.name}_apt_packages")
         for word in (value if isinstance(value, list) else re.findall(r"'([^']+)'", value))

@@ -9,7 +9,14 @@ import pytest
 from plugins.module_utils import _report
 
 NOW = 1_800_000_000.0
-APP = {"name": "shop", "url": "https://shop.example.com/", "health_path": ""}
+WARNED = {"severity": "warning", "reason": "the CA refuses"}
+APP = {"name": "shop", "url": "https://shop.example.com/", "health_path": "", "certificate": {"mode": "acme"}}
+
+
+def certificate(days: float, life: float = 90, **changes: Any) -> dict[str, Any]:
+    """Return one that has so many days left of its life."""
+    until = NOW + days * _report.DAY
+    return {"since": until - life * _report.DAY, "until": until, "for_domain": True, "renewal": None, **changes}
 
 
 def backups(**changes: Any) -> dict[str, Any]:
@@ -51,7 +58,7 @@ def looked(**changes: Any) -> dict[str, Any]:
             "outcome": "online",
         },
         "health": {"status": 200, "said": "well"},
-        "certificate": {"until": NOW + 90 * _report.DAY, "for_domain": True},
+        "certificate": certificate(90),
     }
     server = {
         "now": NOW,
@@ -84,10 +91,20 @@ def test_a_healthy_server_has_no_findings() -> None:
     assert found(told) == []
     lines = "\n".join(_report.text(told))
     assert "abc-1, deploy by me@desk" in lines
-    assert "90 days left" in lines
+    assert "90 days left (acme)" in lines
     assert "  databases    saved in store 60 min ago (12.3 MB more); drill passed 2 days ago" in lines
     assert "  media        saved in store 2 h ago" in lines
     assert told["backups"]["media"]["repositories"]["store"]["seconds"] == 9.5
+
+
+@pytest.mark.parametrize(("days", "life"), [(22, 90), (31, 365), (11, 45), (1.5, 6)])
+def test_a_certificate_that_will_be_renewed_in_time_is_no_finding(days: float, life: float) -> None:
+    assert found(report(certificate=certificate(days, life))) == []
+
+
+def test_a_renewal_that_fails_is_an_error_when_the_end_is_near() -> None:
+    told = found(report(certificate=certificate(6, renewal=WARNED)))
+    assert ("error", "certificate_not_renewed") in told
 
 
 @pytest.mark.parametrize(
@@ -96,9 +113,19 @@ def test_a_healthy_server_has_no_findings() -> None:
         ({"release": ""}, ("error", "not_deployed")),
         ({"health": {"status": 503, "said": "cache default: ConnectionError"}}, ("error", "unhealthy")),
         ({"certificate": {"error": "Connection refused"}}, ("error", "no_https")),
-        ({"certificate": {"until": NOW + 20 * _report.DAY, "for_domain": True}}, ("warning", "certificate_ends")),
-        ({"certificate": {"until": NOW - 1, "for_domain": True}}, ("error", "certificate_ends")),
-        ({"certificate": {"until": NOW + 90 * _report.DAY, "for_domain": False}}, ("error", "certificate_for_other")),
+        ({"certificate": certificate(20)}, ("warning", "certificate_ends")),
+        ({"certificate": certificate(6)}, ("error", "certificate_ends")),
+        ({"certificate": certificate(-1)}, ("error", "certificate_ends")),
+        ({"certificate": certificate(20, life=365)}, ("warning", "certificate_ends")),
+        ({"certificate": certificate(10, life=45)}, ("warning", "certificate_ends")),
+        ({"certificate": certificate(1.3, life=6)}, ("warning", "certificate_ends")),
+        ({"certificate": certificate(0.9, life=6)}, ("error", "certificate_ends")),
+        ({"certificate": certificate(90, for_domain=False)}, ("error", "certificate_for_other")),
+        ({"certificate": certificate(29, renewal=WARNED)}, ("warning", "certificate_not_renewed")),
+        (
+            {"certificate": certificate(90, renewal={**WARNED, "severity": "error"})},
+            ("error", "certificate_not_renewed"),
+        ),
         (
             {"last_deployment": {"outcome": "failed", "to": "abc-2", "step": "Serve it"}},
             ("warning", "deployment_failed"),

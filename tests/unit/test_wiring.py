@@ -76,7 +76,10 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"env_from": {"DB": "DATABASE"}}, "django_apps.shop.env_from: 'DATABASE' is not a generated variable"),
         ({"certificate": {"mode": "files", "key": "/k"}}, "django_apps.shop.certificate.certificate: is required"),
         ({"certificate": {"key": "/k"}}, "django_apps.shop.certificate.key: needs certificate.mode: files"),
-        ({"certificate": {"mode": "acme"}}, "django_apps.shop: value of mode must be one of: selfsigned, files"),
+        (
+            {"certificate": {"mode": "letsencrypt"}},
+            "django_apps.shop: value of mode must be one of: selfsigned, acme, files",
+        ),
         ({"schedules": [{"name": "x"}]}, "django_apps.shop: missing required arguments: command, on_calendar"),
         (
             {"workers": 4},
@@ -169,6 +172,8 @@ def test_two_apps_share_nothing_that_could_be_used_against_the_other() -> None:
         "DEBUG",
         "DJANGO_DEBUG",
         "DJANGO_SERVER",
+        "SECURE_HSTS_INCLUDE_SUBDOMAINS",
+        "SECURE_HSTS_PRELOAD",
         "SECURE_HSTS_SECONDS",
         "SECRET_KEY_FALLBACKS",
         "STATIC_URL",
@@ -176,6 +181,33 @@ def test_two_apps_share_nothing_that_could_be_used_against_the_other() -> None:
     assert shared - harmless - {"MEDIA_URL", "DB_HOST", "DB_PORT", "POSTGRES_HOST", "POSTGRES_PORT"} == set()
     assert [user["key_prefix"] for user in result["redis_users"]] == ["shop:", "blog:"]
     assert len({site["upstream"] for site in result["nginx_tls_sites"]}) == 2
+
+
+def test_nginx_and_the_app_promise_the_same_https() -> None:
+    hsts = {"hsts_seconds": 63072000, "hsts_include_subdomains": True, "hsts_preload": True}
+    for given, promised in (({}, ("3600", "0", "0")), (hsts, ("63072000", "1", "1"))):
+        result = wired(shop=app(**given))
+        names = ("SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD")
+        assert tuple(result["apps"][0]["environment"][name] for name in names) == promised
+        assert tuple(str(int(result["nginx_tls_sites"][0][key])) for key in hsts) == promised
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"hsts_preload": True, "hsts_include_subdomains": True},
+        {"hsts_preload": True, "hsts_seconds": 63072000},
+    ],
+)
+def test_what_cannot_be_taken_back_is_not_done_by_half(given: dict[str, Any]) -> None:
+    (problem,) = _wiring.problems({"shop": app(**given)})
+    assert "hsts_preload: needs hsts_include_subdomains: true and hsts_seconds of at least 31536000" in problem
+
+
+def test_a_limit_is_no_negative_number() -> None:
+    assert _wiring.problems({"shop": app(requests_per_second=-1)}) == [
+        "django_apps.shop.requests_per_second: must be at least 0, not -1"
+    ]
 
 
 def test_secrets_that_are_given_stay_and_missing_ones_are_long() -> None:

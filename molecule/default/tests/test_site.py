@@ -235,8 +235,8 @@ def test_no_secret_is_in_a_process_list_a_log_or_a_file_for_everybody(host: Any)
         "the process list": "ps axww -o args | grep -v grep | grep -cFf /root/canaries",
         "logs": "grep -rlFf /root/canaries /var/log",
         "unit properties": "systemctl show '*' | grep -cFf /root/canaries",
-        "files that nobody may read": "setpriv --reuid=nobody --regid=nogroup --clear-groups grep -rlsIFf /dev/fd/3 "
-        "/etc /srv /var /opt /usr/local /home /tmp 3</root/canaries",
+        "files that nobody may read": "setpriv --reuid=nobody --regid=nogroup --clear-groups grep -rlsIF -f - "
+        "/etc /srv /var /opt /usr/local /home /tmp </root/canaries",
     }
     try:
         for place, command in places.items():
@@ -258,13 +258,6 @@ def play(*words: str, playbook: str = "groundwork.django.site") -> subprocess.Co
         text=True,
         check=False,
     )
-
-
-def test_no_secret_is_in_the_most_talkative_output() -> None:
-    done = play("-vvv", "--diff")
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-3000:]
-    assert [secret[:4] for secret in all_secrets() if secret in output] == []
 
 
 @pytest.mark.parametrize(
