@@ -106,8 +106,9 @@ path /etc/systemd/system/django-shop-celery.service
 path /etc/systemd/system/multi-user.target.wants/django-shop-clean.service /etc/systemd/system/django-shop-clean.service
 path /etc/systemd/system/timers.target.wants/django-shop-clean.timer /etc/systemd/system/django-shop-clean.timer
 path /etc/systemd/system/django-other-celery.service
-python python3.13
+python 3.13.5
 uv /opt/uv/bin/uv
+media /srv/shop/media 999
 account shop:x:999:999::/srv/shop:/usr/sbin/nologin shop redis
 timer clean active enabled
 timer send inactive disabled
@@ -123,9 +124,10 @@ def test_a_look_at_the_server_is_understood() -> None:
         "unfinished": [".C.tar.gz", "C"],
         "timers": ["django-shop-clean.timer"],
         "running_timers": ["clean"],
+        "media": ["/srv/shop/media", "999"],
         "workers": ["django-shop-celery.service", "django-shop-clean.service"],
         "has_uv": True,
-        "python": "python3.13",
+        "python": "3.13.5",
         "account": "shop:x:999:999::/srv/shop:/usr/sbin/nologin",
         "groups": ["shop", "redis"],
         "served": ["A", "B"],

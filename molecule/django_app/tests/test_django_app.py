@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -14,6 +15,7 @@ import pytest
 
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 DEMO = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "demo"
+FIXTURES = DEMO.parent / "molecule/django_app/blog"
 SHOP = {
     "django_app_name": "shop",
     "django_app_source": str(DEMO),
@@ -31,11 +33,18 @@ BLOG = {
     "django_app_version": "v1",
     "django_app_directory": "site",
     "django_app_settings": "config.settings",
-    "django_app_packages": ["sentry-sdk"],
+    "django_app_extras": ["errors"],
+    "django_app_dependency_groups": ["production"],
+    "django_app_packages": ["psycopg[binary]", "ours"],
+    "django_app_package_indexes": "{{ indexes }}",
+    "django_app_files": [{"path": "site/config/local.py", "template": str(FIXTURES / "local.py.j2")}],
     "django_app_environment": "{{ environments.blog }}",
     "django_app_settings_check": {"ignore": ["cache_not_shared"]},
     "django_app_migrate_environment": {"DB_HOST": "", "DB_USER": "blog", "DB_PASSWORD": ""},
-    "django_app_build_commands": ["echo built-$(basename $PWD) > built.txt"],
+    "django_app_build_commands": [
+        "echo built-$(basename $PWD) > built.txt",
+        "env > environment.txt; find /srv/blog /var/lib/django /run/postgresql -maxdepth 2 > seen.txt 2>&1 || true",
+    ],
     "django_app_schedules": [],
 }
 
@@ -68,14 +77,15 @@ def project(tmp_path: Path) -> Path:
 # --- A release in use -------------------------------------------------------
 
 
-def test_the_app_can_write_nothing_but_its_media(host: Any) -> None:
+def test_the_app_can_write_nothing_but_its_media_and_its_data(host: Any) -> None:
     code = (
         "import os\n"
         "for folder, folders, _ in os.walk('/'):\n"
         "    folders[:] = [] if folder in ('/proc', '/sys', '/dev', '/srv/shop/media') else folders\n"
         "    if os.access(folder, os.W_OK): print(folder)"
     )
-    assert set(python(host, code).split()) == {"/srv/shop/media", "/tmp", "/var/tmp"}
+    assert set(python(host, code).split()) == {"/srv/shop/media", "/var/lib/django/shop", "/tmp", "/var/tmp"}
+    assert python(host, "import os; print(os.environ['DATA_DIR'])") == "/var/lib/django/shop"
 
 
 def test_outside_its_sandbox_too_the_account_cannot_touch_a_release(host: Any) -> None:
@@ -84,7 +94,7 @@ def test_outside_its_sandbox_too_the_account_cannot_touch_a_release(host: Any) -
 
 
 def test_another_app_can_read_neither_code_nor_uploads(host: Any) -> None:
-    for path in ("/srv/shop/current/manage.py", "/srv/shop/media", "/etc/django/shop.env"):
+    for path in ("/srv/shop/current/manage.py", "/srv/shop/media", "/var/lib/django/shop", "/etc/django/shop.env"):
         assert host.run(f"setpriv --reuid=blog --regid=blog --clear-groups ls {path}/. {path}").rc != 0
 
 
@@ -143,16 +153,27 @@ def test_static_files_are_hashed_compressed_and_readable_to_all(host: Any) -> No
     assert len(set(host.check_output(f"stat -c %Y {path} {path}.gz {path}.br").split())) == 1
 
 
+def installed(host: Any, app: str) -> set[str]:
+    packages = host.check_output(f"cd /srv/{app}/current/.venv/lib/python3*/site-packages; ls -d *.dist-info")
+    return {path.partition("-")[0] for path in packages.split()}
+
+
 def test_only_packages_that_the_project_lacks_are_added(host: Any) -> None:
-    installed = {
-        path.partition("-")[0]
-        for path in host.check_output(
-            "cd /srv/shop/current/.venv/lib/python3*/site-packages; ls -d *.dist-info"
-        ).split()
-    }
-    assert {"psycopg", "whitenoise"} <= installed
-    assert not {"psycopg2_binary", "sentry_sdk"} & installed
-    assert host.run("blog-manage shell -c 'import sentry_sdk'").rc == 0
+    assert {"psycopg", "whitenoise"} <= installed(host, "shop")
+    assert not {"psycopg2_binary", "sentry_sdk"} & installed(host, "shop")
+
+
+def test_a_lock_of_poetry_brings_what_was_chosen_from_it_and_the_private_index_the_rest(host: Any) -> None:
+    assert {"django", "sentry_sdk", "whitenoise", "ours"} <= installed(host, "blog")
+    assert not {"iniconfig", "poetry"} & installed(host, "blog")
+
+
+def test_a_file_with_secrets_is_for_the_app_alone(host: Any) -> None:
+    path = "/srv/blog/current/site/config/local.py"
+    code = "import os; from config.local import DATABASE; print(DATABASE == ('blog', os.environ['DB_PASSWORD']))"
+    assert python(host, code, "blog") == "True"
+    assert host.check_output(f"stat -c '%a %U %G' {path}") == "640 root blog"
+    assert host.run(f"setpriv --reuid=shop --regid=shop --clear-groups cat {path}").rc != 0
 
 
 def test_the_code_is_compiled_before_it_becomes_read_only(host: Any) -> None:
@@ -163,6 +184,17 @@ def test_build_commands_ran_in_the_release(host: Any) -> None:
     assert host.file("/srv/blog/current/built.txt").content_string == f"built-{Path(current(host, 'blog')).name}\n"
 
 
+def test_what_builds_a_release_sees_nothing_else_of_the_app(host: Any) -> None:
+    release = f"/srv/blog/{current(host, 'blog')}"
+    known = dict(line.partition("=")[::2] for line in host.check_output(f"cat {release}/environment.txt").splitlines())
+    assert known["SECRET_KEY"] == "only-for-the-build"
+    assert not set(known) & {"DB_PASSWORD", "DB_HOST", "DB_NAME", "ALLOWED_HOSTS"}
+    seen = host.check_output(f"cat {release}/seen.txt").splitlines()
+    assert [line for line in seen if not line.endswith("Permission denied")] == [
+        *("/srv/blog", "/srv/blog/releases", release, "/var/lib/django", "/run/postgresql")
+    ]
+
+
 def test_a_schedule_waits_for_its_time_and_works(host: Any) -> None:
     assert host.service("django-shop-clearsessions.timer").is_running
     assert host.service("django-shop-clearsessions.timer").is_enabled
@@ -171,8 +203,11 @@ def test_a_schedule_waits_for_its_time_and_works(host: Any) -> None:
 
 
 def test_no_secret_is_readable_or_logged(host: Any) -> None:
-    found = host.run("grep -rlI canary- /etc /srv /opt /var/log /var/cache /run /tmp /root /usr/local").stdout
-    assert sorted(found.split()) == ["/etc/django/blog.env", "/etc/django/shop.env"]
+    found = host.run(
+        "grep -rlE 'canary-(shop|blog|index)' /etc /srv /opt /var/log/*.* /var/cache /run /tmp /root /usr/local"
+    ).stdout
+    wanted = f"/srv/blog/{current(host, 'blog')}/site/config/local.py"
+    assert sorted(found.split()) == ["/etc/django/blog.env", "/etc/django/shop.env", wanted]
     assert "canary-" not in host.check_output("journalctl --no-pager")
     assert "canary-" not in host.check_output("systemctl show '*' --no-pager")
 
@@ -180,13 +215,53 @@ def test_no_secret_is_readable_or_logged(host: Any) -> None:
 # --- Deployments ------------------------------------------------------------
 
 
+def test_a_private_repository_is_read_with_its_vaulted_key(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = host.ansible.get_variables()
+    address, key, known = variables["ansible_host"], tmp_path / "key", tmp_path / "known_hosts"
+    run = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    public = Path(f"{key}.pub").read_text().strip()
+    host.check_output(
+        "id git || useradd --create-home git; cd /var/lib; git init --quiet --bare blog.git; chown -R root blog.git;"
+        f"install -d ~git/.ssh; echo {public} >~git/.ssh/authorized_keys"
+    )
+    ssh = f"ssh -F none -oBatchMode=yes -oUserKnownHostsFile={known}"
+    root = (
+        f"-F none -oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null -i {variables['ansible_private_key_file']}"
+    )
+    push = ["git", "push", "--quiet", "--mirror", f"ssh://root@{address}/var/lib/blog.git"]
+    run(push, cwd=EPHEMERAL / "blog", env={**os.environ, "GIT_SSH_COMMAND": f"ssh {root}"})
+    host.check_output("chown -R git /var/lib/blog.git")
+    (tmp_path / "password").write_text("vault")
+    run(["ansible-vault", "encrypt", "--vault-password-file", tmp_path / "password", key])
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("GIT_SSH_COMMAND", ssh)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    private = {"django_app_source": f"ssh://git@{address}/var/lib/blog.git", "django_app_source_key": str(key)}
+    stranger = deploy(BLOG, **private)
+    assert "Host key verification failed" in stranger.stdout + stranger.stderr
+    known.write_text(run(["ssh-keyscan", address]).stdout)
+    assert "changed=0 " in deploy(BLOG, **private).stdout, "the same commit is the same release"
+
+
 def test_a_new_version_is_one_more_release_and_an_old_one_is_still_there(host: Any) -> None:
     first = current(host, "blog")
     assert "would replace" in deploy(BLOG, "--check", django_app_version="v2").stdout
     assert current(host, "blog") == first
-    assert deploy(BLOG, django_app_version="v2").returncode == 0
+    watch = "while sleep 0.1; do grep -ahs [c]anary- /proc/[0-9]*/cmdline; done >/run/seen"
+    host.check_output(f"systemd-run --quiet --unit=watch sh -c '{watch}'")
+    deployed = deploy(BLOG, "-vvv", django_app_version="v2")
+    host.check_output("systemctl stop watch")
+    assert deployed.returncode == 0
+    assert "canary-" not in deployed.stdout + deployed.stderr
+    assert host.check_output("cat /run/seen") == ""
     second = current(host, "blog")
     assert second != first
+    # This time with a lock of uv.
+    assert {"django", "sentry_sdk", "whitenoise", "ours"} <= installed(host, "blog")
+    assert not {"iniconfig", "blog"} & installed(host, "blog")
     back = deploy(BLOG)
     assert back.returncode == 0
     assert "Create the virtualenv" not in back.stdout
@@ -226,8 +301,9 @@ def test_a_broken_project_leaves_the_old_release_in_use(
 ) -> None:
     before = current(host, "shop")
     harm(project)
-    broken = deploy(SHOP, django_app_source=str(project))
+    broken = deploy(SHOP, django_app_source=str(project), django_app_package_indexes="{{ indexes }}")
     assert broken.returncode != 0
+    assert "canary-" not in broken.stdout + broken.stderr
     message = broken.stderr.rpartition("Say why the release is not online")[2] or broken.stderr
     assert step in message
     assert reason in message
@@ -237,8 +313,10 @@ def test_a_broken_project_leaves_the_old_release_in_use(
 
 def test_what_a_killed_build_left_is_gone_after_the_next(host: Any, project: Path) -> None:
     host.check_output("install -d -o shop /srv/shop/releases/0123456789ab-01234567/.venv")
-    (project / "new.txt").write_text("new")
+    (project / "requirements.txt").unlink()
+    shutil.copy(FIXTURES / "Pipfile.lock", project)
     assert deploy(SHOP, django_app_source=str(project)).returncode == 0
+    assert {"django", "psycopg2_binary"} <= installed(host, "shop")
     releases = host.check_output("ls /srv/shop/releases").split()
     assert "0123456789ab-01234567" not in releases
     for release in releases:
@@ -258,6 +336,7 @@ def test_what_a_killed_build_left_is_gone_after_the_next(host: Any, project: Pat
         ({"django_app_requirements": ["prod.txt"]}, ["django_app_requirements", "'prod.txt'"]),
         ({"django_app_settings": "config/settings.py"}, ["django_app_settings (config/settings.py)", "dotted"]),
         ({"django_app_environment": {"A-B": "1"}}, ["Environment (A-B"]),
+        ({"django_app_python": "/usr/bin/python3.99"}, ["django_app_python", "app1 has no Python /usr/bin/python3.99"]),
     ],
 )
 def test_wrong_input_is_named_before_the_server_is_touched(change: dict[str, Any], words: list[str]) -> None:

@@ -29,7 +29,7 @@ class Command(BaseCommand):
         facts = {"environment": dict(os.environ), "words": options["words"], "user": os.getuid()}
         facts["writable"] = [path for path in ("/srv/shop", os.getcwd(), "/etc", "/run") if os.access(path, os.W_OK)]
         facts["directory"] = os.getcwd()
-        pathlib.Path(os.environ["STATE_DIRECTORY"], "facts.json").write_text(json.dumps(facts))
+        pathlib.Path(os.environ["DATA_DIR"], "facts.json").write_text(json.dumps(facts))
         print("starts", flush=True)
         while not stop:
             if task.exists():
