@@ -23,7 +23,7 @@ lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
 	.venv/bin/ruff format --check
 	.venv/bin/mypy plugins molecule/shared tests
 	MYPYPATH=roles/backups/files/backups .venv/bin/mypy --python-version 3.11 roles/backups/files/trial.py roles/backups/files/backups/*.py
-	.venv/bin/mypy --python-version 3.11 roles/hardening/files/look.py
+	.venv/bin/mypy --python-version 3.11 roles/hardening/files/look.py playbooks/files/read.py
 	MYPYPATH=roles/nginx_tls/files/certificates .venv/bin/mypy --python-version 3.11 roles/nginx_tls/files/certificates/*.py
 	.venv/bin/yamllint --strict .
 	.venv/bin/ansible-lint

@@ -24,9 +24,15 @@ def looked_for(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def report(
-    looked: dict[str, Any], host: str, apps: list[dict[str, Any]], settings: Mapping[str, Any], drift: list[str] | None
+    looked: dict[str, Any],
+    place: dict[str, Any],
+    apps: list[dict[str, Any]],
+    settings: Mapping[str, Any],
+    drift: list[str] | None,
 ) -> dict[str, Any]:
-    return _report.report(host, _apps.plain(apps), _apps.plain(looked), _apps.plain(settings), _apps.plain(drift))
+    return _report.report(
+        _apps.plain(place), _apps.plain(apps), _apps.plain(looked), _apps.plain(settings), _apps.plain(drift)
+    )
 
 
 class FilterModule:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ APPLICATION = re.compile(rf"{DOTTED}:[A-Za-z_]\w*\Z")
 VARIABLE = re.compile(r"[A-Za-z_]\w*\Z")
 HEALTH_PATH = re.compile(r"(/(?!\.\.?(/|\Z))[\w.~@+-]+)+/?\Z", re.ASCII)
 GIT_URL = re.compile(r"([a-z][a-z+]*://|[\w.-]+@[\w.-]+:)")
+SSH_URL = re.compile(r"(git\+)?ssh://|[\w.-]+@[\w.-]+:(?!//)")
 
 A_YEAR = 31536000
 
@@ -43,6 +45,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "required": True,
         "description": "Host names of the site, in lower case. The first is the canonical one.",
     },
+    "redirect_domains": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Host names that lead to the same page of the canonical one. The certificate is for them, too.",
+    },
     "source": {
         "type": "str",
         "required": True,
@@ -51,6 +59,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "version": {
         "type": "str",
         "description": "Branch, tag or commit. Required for a git repository.",
+    },
+    "source_key": {
+        "type": "str",
+        "description": "File on the control node with the private key for a repository by SSH; may be vaulted.",
     },
     "application": {
         "type": "str",
@@ -70,13 +82,31 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "directory": {
         "type": "str",
         "default": ".",
-        "description": "Folder inside the source that holds `manage.py`.",
+        "description": "Folder inside the source that holds `manage.py`, or from which `settings` is imported.",
     },
     "requirements": {
         "type": "list",
         "elements": "str",
         "default": [],
-        "description": "Requirement files. Default: the first of `uv.lock`, `requirements.txt`, `pyproject.toml`.",
+        "description": "Requirement files, or a lock. Default: the first of `uv.lock`, `pylock.toml`, `poetry.lock`, "
+        "`Pipfile.lock`, `requirements.txt`, `requirements/prod*.txt`, `requirements-prod*.txt`, `pyproject.toml`.",
+    },
+    "extras": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Extras of the project to install, such as `postgres`.",
+    },
+    "dependency_groups": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "Groups of dependencies to install besides the main ones, such as `production`.",
+    },
+    "python": {
+        "type": "str",
+        "default": "/usr/bin/python3",
+        "description": "The Python that runs the app, which is on the host or named like one of `apt_packages`.",
     },
     "packages": {
         "type": "list",
@@ -84,6 +114,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": [],
         "description": "More packages from PyPI. gunicorn, psycopg and django-redis need no mention: they come along "
         "where the project's requirements bring neither them nor, for psycopg, psycopg2.",
+    },
+    "package_indexes": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": "URLs of package indexes in place of PyPI, with their passwords; `https://pypi.org/simple/` may "
+        "be the last of them. A package comes from the first that has it.",
+    },
+    "wheels_only": {
+        "type": "bool",
+        "default": True,
+        "description": "Install ready-made packages only. To build others, name compilers in `apt_packages`.",
     },
     "apt_packages": {
         "type": "list",
@@ -95,7 +137,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": "list",
         "elements": "str",
         "default": [],
-        "description": "Commands to run in a new release before its static files are collected.",
+        "description": "Commands to run in a new release before its static files are collected, such as "
+        "`npm ci && npm run build`. They know no secrets of the app.",
+    },
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "description": "Files that the project expects beside its code, such as a `local_settings.py`.",
+        "options": {
+            "path": {"type": "str", "required": True, "description": "Where it belongs, relative to `source`."},
+            "template": {
+                "type": "str",
+                "required": True,
+                "description": "Jinja template on the control node; may be vaulted. It sees the environment of the "
+                "app: `{{ environment.DATABASE_URL }}`.",
+            },
+        },
     },
     "env": {
         "type": "dict",
@@ -170,6 +228,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "required": True,
                 "description": "Program and arguments, without a shell. It is looked for in the virtualenv first.",
             },
+            "once": {
+                "type": "bool",
+                "default": False,
+                "description": "Run it on one host only, where the app has several; celery beat needs it.",
+            },
             "stop_timeout": {
                 "type": "int",
                 "default": 60,
@@ -180,6 +243,31 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "choices": ["SIGTERM", "SIGINT"],
                 "default": "SIGTERM",
                 "description": "The signal at which it finishes its task and ends. Huey needs `SIGINT`.",
+            },
+        },
+    },
+    "extra_servers": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "description": "More servers of the app, each for a path of its own: one for WebSockets, or for slow requests.",
+        "options": {
+            "name": {
+                "type": "str",
+                "required": True,
+                "description": "Name of the server; its units are named after it.",
+            },
+            "path": {"type": "str", "required": True, "description": "What its paths begin with, such as `/ws/`."},
+            "application": {"type": "str", "required": True, "description": "The callable, as for the app itself."},
+            "server": {
+                "type": "str",
+                "choices": ["wsgi", "asgi"],
+                "description": "Kind of `application`. Default as for the app itself.",
+            },
+            "processes": {"type": "int", "default": 2, "description": "gunicorn processes."},
+            "timeout": {
+                "type": "int",
+                "description": "Seconds after which a stuck process is replaced. Default: that of the app.",
             },
         },
     },
@@ -206,8 +294,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": [],
         "description": "Who may ask for `health_path`: IP addresses and networks, such as `192.0.2.0/24`.",
     },
-    "static_url": {"type": "str", "default": "/static/", "description": "Path of the static files."},
-    "media_url": {"type": "str", "default": "/media/", "description": "Path of the uploads."},
+    "static_url": {
+        "type": "str",
+        "default": "/static/",
+        "description": "Path of the static files, or their URL (`https://cdn.example.com/`) where the project sends "
+        "them to another server.",
+    },
+    "media_url": {"type": "str", "default": "/media/", "description": "Path or URL of the uploads, likewise."},
+    "protected_url": {
+        "type": "str",
+        "description": "Path such as `/protected/` that the app answers with in `X-Accel-Redirect`, for nginx to "
+        "send a file of `/srv/APP/protected` (`PROTECTED_ROOT`) that not everybody may see.",
+    },
+    "media_storage": {
+        "type": "str",
+        "choices": ["host", "shared", "elsewhere"],
+        "default": "host",
+        "description": "Where uploads are: in a directory of the `host`; in one that you mount at `/srv/APP/media` on "
+        "all app hosts (`shared`, by NFS for instance); or `elsewhere`, such as an object storage, where the project "
+        "itself keeps them.",
+    },
     "certificate": {
         "type": "dict",
         "default": {"mode": "selfsigned"},
@@ -370,8 +476,14 @@ def _app_problems(app: App) -> list[str]:
         for domain in app["domains"]
         if not DOMAIN.match(domain)
     ]
+    problems += [
+        f"redirect_domains: {domain!r} is no host name; use lower case without scheme or port"
+        for domain in app["redirect_domains"]
+        if not DOMAIN.match(domain)
+    ]
     if not APPLICATION.match(app["application"]):
         problems.append(f"application: {app['application']!r} must look like config.wsgi:application")
+    problems += [f"extra_servers: {text}" for text in _server_problems(app["extra_servers"])]
     if not SETTINGS.match(app["settings"]):
         problems.append(
             f"settings: {app['settings']!r} must be a dotted module name such as config.settings.production"
@@ -402,21 +514,68 @@ def _app_problems(app: App) -> list[str]:
         for monitor in app["monitors"]
         if not is_network(monitor)
     ]
-    problems += [f"{key}: must begin and end with /" for key in ("static_url", "media_url") if not _is_path(app[key])]
+    problems += [
+        f"package_indexes: entry {number} is no URL such as https://user:password@pypi.example.com/simple/"
+        for number, url in enumerate(app["package_indexes"], 1)
+        if not re.match(r"https?://\S+\Z", url)
+    ]
+    if not app["python"].startswith("/"):
+        problems.append(f"python: {app['python']!r} must be an absolute path such as /usr/bin/python3.13")
+    problems += [
+        f"{key}: must begin and end with /, or be a URL such as https://cdn.example.com/static/"
+        for key in ("static_url", "media_url")
+        if not (_is_path(app[key]) or is_elsewhere(app[key]))
+    ]
+    if app["protected_url"] is not None and not _is_path(app["protected_url"]):
+        problems.append(f"protected_url: {app['protected_url']!r} must begin and end with /, as /protected/ does")
     problems += [
         f"{key}: {name!r} cannot be the name of an environment variable"
         for key in ("env", "env_from")
         for name in app[key]
         if not VARIABLE.match(str(name))
     ]
-    if app["maintenance_page"] is not None:
-        problems += _missing_file("maintenance_page", app["maintenance_page"])
+    if app["source_key"] is not None and not SSH_URL.match(app["source"]):
+        problems.append("source_key: is for a repository by SSH, such as git@git.example.com:shop.git")
+    problems += _file_problems(app)
     problems += [f"workers: {text}" for text in _workers.problems(app["workers"], app["schedules"])]
     return problems + _source_problems(app) + _certificate_problems(app["certificate"])
 
 
+def _server_problems(servers: list[dict[str, Any]]) -> Iterator[str]:
+    for key in ("name", "path"):
+        given = [server[key] for server in servers]
+        yield from (f"more than one has the {key} {text!r}" for text in sorted(set(given)) if given.count(text) > 1)
+    for server in servers:
+        if not re.fullmatch(r"[a-z][a-z0-9]{0,20}", server["name"]):
+            yield f"{server['name']!r} cannot be a name; use a lower-case letter, then lower-case letters and digits"
+        if not _is_path(server["path"]):
+            yield f"{server['name']}: path must begin and end with /, as /ws/ does, not {server['path']!r}"
+        if not APPLICATION.match(server["application"]):
+            yield f"{server['name']}: application {server['application']!r} must look like config.asgi:application"
+        yield from (
+            f"{server['name']}: {key} must be at least 1, not {server[key]}"
+            for key in ("processes", "timeout")
+            if server[key] is not None and server[key] < 1
+        )
+
+
+def _file_problems(app: App) -> list[str]:
+    """Say which files on the control node are missing, and which cannot be written on the host."""
+    given = [(key, app[key]) for key in ("maintenance_page", "source_key") if app[key] is not None]
+    given += [("files", file["template"]) for file in app["files"]]
+    outside = [file["path"] for file in app["files"] if re.match(r"/|(.*/)?\.{0,2}(/|\Z)", file["path"])]
+    return [
+        *(text for key, path in given for text in _missing_file(key, path)),
+        *(f"files: {path!r} must be the path of a file inside of source" for path in outside),
+    ]
+
+
 def _is_path(url: str) -> bool:
     return re.match(r"/([\w.-]+/)+\Z", url) is not None
+
+
+def is_elsewhere(url: str) -> bool:
+    return re.match(r"https://[\w.-]+(:\d+)?/([\w.-]+/)*\Z", url) is not None
 
 
 def is_network(text: str) -> bool:
@@ -437,9 +596,15 @@ def _source_problems(app: App) -> list[str]:
     source = Path(app["source"]).expanduser()
     if not source.is_dir():
         return [f"source: {app['source']!r} is neither a directory on the control node nor the URL of a git repository"]
-    if not (source / app["directory"] / "manage.py").is_file():
-        return [f"directory: there is no manage.py in {source / app['directory']}; name the folder that holds it"]
-    return []
+    place = source / app["directory"]
+    module = place / app["settings"].replace(".", "/")
+    # Without a manage.py anywhere, the project gets one. Then its settings may come with a package.
+    if place.is_dir() and (
+        any(path.exists() for path in (place / "manage.py", module, module.with_suffix(".py")))
+        or not any(path for pattern in ("manage.py", "*/manage.py", "*/*/manage.py") for path in source.glob(pattern))
+    ):
+        return []
+    return [f"directory: there is neither manage.py nor {app['settings']} in {place}; name the folder that holds them"]
 
 
 def _certificate_problems(certificate: dict[str, Any]) -> list[str]:
@@ -459,7 +624,7 @@ def _shared_domains(apps: dict[str, App]) -> list[str]:
     owners: dict[str, str] = {}
     problems = []
     for name, app in apps.items():
-        for domain in app["domains"]:
+        for domain in app["domains"] + app["redirect_domains"]:
             if domain in owners:
                 owner = "listed already" if owners[domain] == name else f"already a domain of {owners[domain]}"
                 problems.append(f"django_apps.{name}.domains: {domain} is {owner}")

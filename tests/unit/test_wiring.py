@@ -10,7 +10,7 @@ import dj_database_url
 import environ
 import pytest
 
-from plugins.module_utils import _apps, _wiring
+from plugins.module_utils import _apps, _hosts, _wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def worker(**changes: Any) -> dict[str, Any]:
 
 def wired(**apps: dict[str, Any]) -> dict[str, Any]:
     secrets = _wiring.complete_secrets({}, list(apps))
-    return _wiring.wired(_apps.checked(apps), secrets, HOST)
+    return _wiring.wired(_apps.checked(apps), secrets, HOST, _hosts.alone("server1"))
 
 
 def test_the_example_of_the_readme_is_accepted() -> None:
@@ -46,7 +46,7 @@ def test_the_example_of_the_readme_is_accepted() -> None:
     ("change", "message"),
     [
         ({"domain": ["x.example.com"]}, "django_apps.shop: unknown key 'domain'; did you mean domains?"),
-        ({"colour": "green"}, "django_apps.shop: unknown key 'colour'; allowed are: domains, source, version"),
+        ({"colour": "green"}, "django_apps.shop: unknown key 'colour'; allowed are: domains, redirect_domains, source"),
         ({"domains": None}, "django_apps.shop: missing required arguments: domains"),
         ({"domains": []}, "django_apps.shop.domains: give at least one host name"),
         (
@@ -60,6 +60,22 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"settings": "config/settings.py"}, "django_apps.shop.settings: 'config/settings.py' must be a dotted"),
         ({"processes": 0}, "django_apps.shop.processes: must be at least 1, not 0"),
         ({"threads": "many"}, "django_apps.shop: argument 'threads' is of type str"),
+        ({"python": "python3.13"}, "django_apps.shop.python: 'python3.13' must be an absolute path"),
+        (
+            {"package_indexes": ["https://pypi.org/simple/", "u:pw@x"]},
+            "django_apps.shop.package_indexes: entry 2 is no URL",
+        ),
+        ({"source_key": "/no/key"}, "django_apps.shop.source_key: there is no file '/no/key' on the control node"),
+        ({"source_key": __file__}, "django_apps.shop.source_key: is for a repository by SSH, such as git@"),
+        (
+            {"files": [{"path": "x/../../y", "template": __file__}]},
+            "django_apps.shop.files: 'x/../../y' must be the path of",
+        ),
+        ({"files": [{"path": "/etc/x", "template": __file__}]}, "django_apps.shop.files: '/etc/x' must be the path of"),
+        (
+            {"files": [{"path": "x", "template": "/no/x.j2"}]},
+            "django_apps.shop.files: there is no file '/no/x.j2' on the",
+        ),
         ({"static_url": "static"}, "django_apps.shop.static_url: must begin and end with /"),
         (
             {"maintenance_page": "/no/page.html"},
@@ -155,12 +171,19 @@ def test_no_app_at_all_is_a_mistake(nothing: Any) -> None:
     assert _wiring.problems(nothing) == ["django_apps must be a dictionary with a key for each app"]
 
 
-def test_a_directory_needs_manage_py_where_the_inventory_says(tmp_path: Path) -> None:
-    source = app(source=str(tmp_path), version=None, directory="backend")
-    assert "there is no manage.py in" in _wiring.problems({"shop": source})[0]
+def test_a_directory_has_manage_py_or_the_settings_where_the_inventory_says(tmp_path: Path) -> None:
+    def problems(directory: str) -> list[str]:
+        return _wiring.problems({"shop": app(source=str(tmp_path), version=None, directory=directory)})
+
     (tmp_path / "backend").mkdir()
+    (tmp_path / "src/config/settings").mkdir(parents=True)
+    assert problems("backend") == [], "the settings may come with a package"
     (tmp_path / "backend/manage.py").touch()
-    assert _wiring.problems({"shop": source}) == []
+    assert problems("backend") == []
+    (tmp_path / "src/config/settings/production.py").touch()
+    assert problems("src") == []
+    assert f"there is neither manage.py nor config.settings.production in {tmp_path};" in problems(".")[0]
+    assert f"in {tmp_path}/back;" in problems("back")[0]
 
 
 def test_two_apps_share_nothing_that_could_be_used_against_the_other() -> None:
@@ -262,7 +285,8 @@ def test_processes_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, 
 
 
 def test_a_worker_has_a_minute_for_its_task_unless_the_app_says_otherwise() -> None:
-    shop = wired(shop=app(workers=[worker(), worker(name="long", stop_timeout=900)]))["apps"][0]
+    shop = wired(shop=app(workers=[worker(), worker(name="long", stop_timeout=900, once=True)]))["apps"][0]
+    assert not [one for one in shop["workers"] if "once" in one], "the role knows no other hosts"
     assert [(one["stop_timeout"], one["stop_signal"]) for one in shop["workers"]] == [(60, "SIGTERM"), (900, "SIGTERM")]
 
 
@@ -338,17 +362,16 @@ def test_a_misspelt_role_variable_is_found_and_a_stranger_is_left_alone() -> Non
     assert found == ["redis_maxmemroy: the role redis has no such variable; did you mean redis_maxmemory?"]
 
 
-def test_services_of_one_app_on_different_hosts_are_refused_with_a_reason() -> None:
-    assert _wiring.split({"all": ["a", "b"]}) == []
-    assert _wiring.split({"all": ["a", "b"], "app": ["a"], "postgres": ["a"]}) == []
-    assert "group postgres: has b, the apps are on a" in _wiring.split({"all": [], "app": ["a"], "postgres": ["b"]})[0]
-
-
 def test_a_repository_that_cannot_be_read_is_named_with_the_reason() -> None:
-    lookups = [
-        {"app": {"key": "shop", "value": {"source": "https://x/y"}}, "rc": 128, "stderr": "a\nfatal: not found\n"}
-    ]
-    assert _wiring.unreadable(lookups) == ["django_apps.shop.source: git cannot read https://x/y: fatal: not found"]
+    def unreadable(complaint: str) -> list[str]:
+        shop = {"key": "shop", "value": {"source": "https://me:secret@x/y"}}
+        return _wiring.unreadable([{"app": shop, "rc": 128, "stderr": complaint}])
+
+    named = "django_apps.shop.source: git cannot read https://x/y: "
+    assert unreadable("a\nfatal: not found\n") == [f"{named}fatal: not found"]
+    assert unreadable("fatal: no access to https://me:secret@x/y") == [f"{named}fatal: no access to https://x/y"]
+    of_ssh = "b\nHost key verification failed.\nfatal: Could not read from remote repository.\n\nPlease make sure\n"
+    assert unreadable(of_ssh) == [f"{named}Host key verification failed."]
 
 
 SECRETS: dict[str, Any] = {
@@ -407,7 +430,7 @@ def test_credentials_of_repositories_reach_the_backups() -> None:
     given = {**SECRETS, "backups_credentials": {"store": {"access_key": "a", "secret_key": "b"}}}
     assert _wiring.secret_problems({}, given, ["shop"]) == []
     assert _wiring.new_secrets(given, ["shop"]) == {}
-    told = _wiring.wired({}, given, {"cpus": 1, "memory_mb": 1024, "max_connections": 100})
+    told = _wiring.wired({}, given, HOST, _hosts.alone("server1"))
     assert told["backups_credentials"] == [{"name": "store", "access_key": "a", "secret_key": "b"}]
 
 
@@ -417,3 +440,42 @@ def test_only_missing_secrets_are_new() -> None:
     names = ["backups_encryption_key", "apps.shop.database_password", "apps.shop.redis_password"]
     assert _wiring.secret_names(new) == names
     assert _wiring.secret_problems({}, _wiring.complete_secrets(new, ["shop"]), ["shop"]) == []
+
+
+def test_more_servers_of_an_app_change_over_before_the_site_does() -> None:
+    sockets = {"name": "ws", "path": "/ws/", "application": "config.asgi:application"}
+    shop = wired(shop=app(server="wsgi", extra_servers=[sockets]))["apps"][0]
+    assert [(each["name"], each["server"]) for each in shop["servers"]] == [("shop-ws", "asgi"), ("shop", "wsgi")]
+    assert shop["servers"][0]["socket"] == "/run/gunicorn-shop-ws.sock"
+    assert "gunicorn-shop-ws@a.service" in shop["units"]
+    assert "gunicorn>=26.1" in shop["packages"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "ws"}, "ws: path must begin and end with /, as /ws/ does, not 'ws'"),
+        ({"name": "Web Sockets"}, "'Web Sockets' cannot be a name"),
+        ({"application": "config.asgi"}, "ws: application 'config.asgi' must look like"),
+        ({"processes": 0}, "ws: processes must be at least 1, not 0"),
+    ],
+)
+def test_a_mistake_in_one_of_more_servers_is_named(change: dict[str, Any], message: str) -> None:
+    extra = {"name": "ws", "path": "/ws/", "application": "config.asgi:application", **change}
+    found = _wiring.problems({"shop": app(extra_servers=[extra])})
+    assert len(found) == 1
+    assert found[0].startswith(f"django_apps.shop.extra_servers: {message}")
+
+
+def test_files_on_another_server_are_none_of_nginx() -> None:
+    site = wired(shop=app(static_url="https://cdn.example.com/shop/"))["nginx_tls_sites"][0]
+    assert "static_url" not in site
+    assert "static_root" not in site
+    assert site["media_root"] == "/srv/shop/media"
+
+
+def test_another_server_of_the_app_gets_the_requests_of_its_path() -> None:
+    sockets = {"name": "ws", "path": "/ws/", "application": "config.asgi:application", "timeout": 3600}
+    site = wired(shop=app(extra_servers=[sockets], protected_url="/protected/"))["nginx_tls_sites"][0]
+    assert site["routes"] == [{"path": "/ws/", "upstream": "/run/gunicorn-shop-ws.sock", "timeout": 3600}]
+    assert site["protected_root"] == "/srv/shop/protected"
