@@ -68,6 +68,20 @@ def cut(host: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
+def widen(host: Any) -> Iterator[Any]:
+    """Make the way to the repositories narrow, so that a backup is not over between two looks, until this is called."""
+    ports = ", ".join(map(str, PORTS.values()))
+    rule = f"tcp dport {{ {ports} }} limit rate over 1 mbytes/second drop"
+    host.check_output(f"nft 'table ip narrow {{ chain out {{ type filter hook output priority 0; {rule}; }}; }}'")
+
+    def widen() -> None:
+        host.run("nft delete table ip narrow")
+
+    yield widen
+    widen()
+
+
+@pytest.fixture
 def load(host: Any) -> Iterator[Any]:
     """Visitors who write; ended, they tell how they fared."""
     run = "systemd-run --quiet --collect --unit=load --property=User=postgres"
@@ -171,19 +185,18 @@ def test_a_full_disk_is_named_and_everything_goes_on_when_there_is_room(host: An
 
 @pytest.mark.parametrize("repository", REPOSITORIES)
 def test_a_backup_that_was_killed_leaves_nothing_in_the_way_of_the_next(
-    host: Any, cellar: Any, repository: str
+    host: Any, cellar: Any, widen: Any, repository: str
 ) -> None:
+    host.check_output(f"head -c 20M /dev/urandom > {MEDIA}/film.mp4")
     locked = f"ls {INSIDE[repository]}/media/locks/* {INSIDE[repository]}/media/locks/*/*"
     saving = f"ls -d {INSIDE[repository]}/postgres/backup/main/*/pg_data"
     for name, far_enough in (("backups-media", locked), ("backups-postgres@full", saving)):
         before = cellar.run(f"{far_enough} 2>/dev/null | sort > /tmp/before; cat /tmp/before").stdout
-        # With little to save it would be over between two looks.
-        host.check_output(f"systemctl set-property --runtime {name} CPUQuota=10%")
         host.check_output(f"systemctl start --no-block {name}")
         assert eventually(cellar, f"{far_enough} 2>/dev/null | sort | comm -13 /tmp/before - | grep -q .", 120), before
         host.check_output(f"systemctl kill --signal=KILL {name}")
         assert eventually(host, f"systemctl is-failed --quiet {name}", 10)
-        host.check_output(f"systemctl set-property --runtime {name} CPUQuota=")
+    widen()
     host.check_output("systemctl start backups-media backups-postgres@full")
     assert host.check_output(f"backups restic @{repository} list locks --no-lock") == ""
 
