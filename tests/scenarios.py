@@ -45,8 +45,7 @@ def environment(scenario: str) -> dict[str, str]:
         venv = ROOT / ".cache" / "venv-oldest"
         subprocess.run([ROOT / "tests/setup.sh", venv, ROOT / "tests/requirements-oldest.txt"], check=True)
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    strategies = next(venv.glob("lib/python3.*/site-packages/ansible_mitogen/plugins/strategy"), None)
-    mitogen = {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(strategies)}
+    mitogen = {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(ROOT / "tests" / "strategy")}
     return {
         **os.environ,
         **({} if scenario in PLAIN else mitogen),
