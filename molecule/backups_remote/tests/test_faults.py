@@ -132,7 +132,7 @@ def test_while_all_repositories_are_gone_no_write_fails_or_waits_and_none_is_los
     assert archived(host, write(host, "when they are back"), 90)
     fared = load()
     assert fared["rows"] > 300
-    assert fared["slowest"] < 1
+    assert fared["slowest"] < 5
     assert archived(host, write(host, "and after it"))
     for repository in REPOSITORIES:
         assert recovered(host, repository, "SELECT count(*) FROM load") == str(fared["rows"])

@@ -53,7 +53,8 @@ WORKER = {"name": "work", "command": f"python manage.py work {WORDS}", "stop_tim
 # Dead, and nobody tries it again.
 FAIL = (
     f"mkdir /run/systemd/system/{UNIT}.d; printf '[Service]\\nRestart=no\\n' >/run/systemd/system/{UNIT}.d/no.conf;"
-    f"systemctl daemon-reload; systemctl kill --signal=SIGKILL {UNIT}; sleep 1; systemctl is-failed {UNIT};"
+    f"systemctl daemon-reload; systemctl kill --signal=SIGKILL {UNIT};"
+    f"timeout 20 sh -c 'until systemctl is-failed {UNIT}; do sleep 0.1; done';"
     f"rm -r /run/systemd/system/{UNIT}.d; systemctl daemon-reload"
 )
 SCHEDULE = {"name": "where", "command": "where", "on_calendar": "yearly"}

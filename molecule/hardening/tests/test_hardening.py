@@ -155,7 +155,8 @@ def test_what_is_switched_off_takes_its_files_away(host: Any) -> None:
 
 
 def test_who_would_be_cut_off_is_named_before_anything_changes(host: Any) -> None:
-    host.check_output(f"{listen(8000)}; useradd bob; echo bob:Tr0ub4dor-and-more | chpasswd; sleep 1")
+    host.check_output(f"{listen(8000)}; useradd bob; echo bob:Tr0ub4dor-and-more | chpasswd")
+    host.check_output("timeout 20 sh -c 'until ss -Hltn sport = 8000 | grep -q .; do sleep 0.1; done'")
     run = play()
     host.check_output(f"{silence(8000)}; userdel bob")
     assert run.returncode == 2

@@ -35,7 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.served += 1
         seen = {"headers": self.headers.items(), "size": len(body), "served_on_this_connection": self.served}
         if self.path.startswith("/slow"):
-            time.sleep(1)
+            time.sleep(4 if "very" in self.path else 1)
         if self.path.startswith("/die"):
             print(self.command, self.path, file=sys.stderr, flush=True)
             self.close_connection = True

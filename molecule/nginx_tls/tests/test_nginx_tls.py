@@ -158,7 +158,8 @@ def test_without_the_application_visitors_are_told_and_static_files_stay(host: A
         assert (page.status, page.one("retry-after"), page.one("x-content-type-options")) == (502, "5", "nosniff")
         assert fetch(host, "https://shop.example.com/static/app.css").status == 200
     finally:
-        host.check_output("systemctl start echo.service; sleep 1")
+        up = "curl -sk --fail -o /dev/null --connect-to ::127.0.0.1: https://shop.example.com/"
+        host.check_output(f"systemctl start echo.service; timeout 20 sh -c 'until {up}; do sleep 0.1; done'")
     assert fetch(host, "https://shop.example.com/").status == 200
 
 
@@ -345,9 +346,11 @@ def maintenance(host: Any) -> Iterator[Callable[[str], None]]:
 def test_maintenance_begins_and_ends_at_once_and_cuts_no_request(host: Any, address: str, maintenance: Any) -> None:
     asks = "GET {} HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"
     answers: list[bytes] = []
-    early = threading.Thread(target=lambda: answers.append(talk(address, asks.format("/slow"), "shop.example.com")))
+    early = threading.Thread(
+        target=lambda: answers.append(talk(address, asks.format("/slow/very"), "shop.example.com"))
+    )
     early.start()
-    time.sleep(0.5)
+    time.sleep(2)
     maintenance("shop")
     assert talk(address, asks.format("/"), "shop.example.com").startswith(b"HTTP/1.1 503 ")
     early.join()

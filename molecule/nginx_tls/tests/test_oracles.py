@@ -70,7 +70,8 @@ def test_other_sites_serve_homes_and_write_caches_and_uploads(host: Any, path: s
 
 
 def test_logs_are_rotated(host: Any) -> None:
-    host.check_output("cd /var/log/nginx; mv access.log access.log.1; systemctl kill -s USR1 nginx; sleep 1")
+    host.check_output("cd /var/log/nginx; mv access.log access.log.1; systemctl kill -s USR1 nginx")
+    host.check_output("cd /var/log/nginx; timeout 20 sh -c 'until [ -e access.log ]; do sleep 0.1; done'")
     fetch(host, "https://shop.example.com/rotated")
     assert "/rotated" in host.check_output("cat /var/log/nginx/access.log")
     assert "alert" not in host.check_output("tail -n 3 /var/log/nginx/error.log")
