@@ -316,11 +316,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = FilesModule(ARGUMENTS, supports_check_mode=True)
     # Until its owner and mode are set, nobody else can read a new file.
-    os.umask(0o077)
+    before = os.umask(0o077)
     try:
-        module.exit_json(**run(module))
+        result = run(module)
     except OSError as error:
         module.fail_json(msg=str(error))
+    finally:
+        # Mitogen runs the next module in the same process.
+        os.umask(before)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
             with patch_module_args(arguments), pytest.raises(SystemExit):
                 files.main()
         finally:
-            os.umask(mask)
+            # With Mitogen the next module runs in this process.
+            assert os.umask(mask) == 0o022
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)
         return answer
 
