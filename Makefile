@@ -15,7 +15,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
-test: lint unit settings-check docs-check sanity ## Everything, as in CI
+test: .cache/ready ## Everything, as in CI
+	$(MAKE) --jobs=2 --output-sync=target lint unit settings-check docs-check sanity
 	.venv/bin/python tests/scenarios.py
 
 lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy

@@ -66,8 +66,10 @@ def master(host: Any) -> str:
 
 
 def start_deployment(output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Begin one that is to be killed: without Mitogen, with which the tests may run, as it would leave less behind."""
     command: list[str | Path] = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", "groundwork.django.deploy"]
-    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    plain = {**os.environ, "ANSIBLE_STRATEGY": "linear"}
+    return subprocess.Popen(command, env=plain, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def assert_one_instance_is_left(host: Any) -> None:
