@@ -29,7 +29,7 @@ class Command(BaseCommand):
         facts = {"environment": dict(os.environ), "words": options["words"], "user": os.getuid()}
         facts["writable"] = [path for path in ("/srv/shop", os.getcwd(), "/etc", "/run") if os.access(path, os.W_OK)]
         facts["directory"] = os.getcwd()
-        pathlib.Path(os.environ["STATE_DIRECTORY"], "facts.json").write_text(json.dumps(facts))
+        pathlib.Path(os.environ["DATA_DIR"], "facts.json").write_text(json.dumps(facts))
         print("starts", flush=True)
         while not stop:
             if task.exists():
@@ -50,13 +50,17 @@ class Command(BaseCommand):
 UNIT = "django-shop-work.service"
 WORDS = """--  "two words" $HOME '%n' 'it"s' back\\\\slash"""
 WORKER = {"name": "work", "command": f"python manage.py work {WORDS}", "stop_timeout": 300}
-# Dead, and nobody tries it again.
-FAIL = (
-    f"mkdir /run/systemd/system/{UNIT}.d; printf '[Service]\\nRestart=no\\n' >/run/systemd/system/{UNIT}.d/no.conf;"
-    f"systemctl daemon-reload; systemctl kill --signal=SIGKILL {UNIT};"
-    f"timeout 20 sh -c 'until systemctl is-failed {UNIT}; do sleep 0.1; done';"
-    f"rm -r /run/systemd/system/{UNIT}.d; systemctl daemon-reload"
-)
+# Each to a worker of this name.
+HARMS = {
+    "stopped": "systemctl stop $unit",
+    "disabled": "systemctl disable $unit",
+    "removed": "systemctl stop $unit; rm /etc/systemd/system/$unit; systemctl daemon-reload",
+    # Dead, and nobody tries it again.
+    "failed": "drop=/run/systemd/system/$unit.d; mkdir $drop; printf '[Service]\\nRestart=no\\n' >$drop/no.conf;"
+    "systemctl daemon-reload; systemctl kill --signal=SIGKILL $unit;"
+    "for i in $(seq 100); do ! systemctl is-failed $unit || break; sleep 0.1; done;"
+    "rm -r $drop; systemctl daemon-reload",
+}
 SCHEDULE = {"name": "where", "command": "where", "on_calendar": "yearly"}
 
 
@@ -139,24 +143,17 @@ def test_a_second_run_and_a_check_leave_it_alone(host: Any, bring: Any) -> None:
     assert show(host, "MainPID") == process
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        f"systemctl stop {UNIT}",
-        f"systemctl disable {UNIT}",
-        FAIL,
-        f"systemctl stop {UNIT}; rm /etc/systemd/system/{UNIT}; systemctl daemon-reload",
-    ],
-)
-def test_what_somebody_did_to_it_is_found_and_repaired(host: Any, bring: Any, harm: str) -> None:
-    host.check_output(harm)
-    assert "changed=0 " not in bring("--check").stdout
-    repaired = bring()
-    assert repaired.returncode == 0
-    assert "changed=0 " not in repaired.stdout
-    assert host.service(UNIT).is_running
-    assert host.service(UNIT).is_enabled
-    assert "changed=0 " in bring().stdout
+def test_what_somebody_did_to_workers_is_found_and_repaired(host: Any, bring: Any) -> None:
+    workers = [WORKER, *({"name": name, "command": "sleep infinity"} for name in HARMS)]
+    assert bring(django_app_workers=workers).returncode == 0
+    for name, harm in HARMS.items():
+        host.check_output(f"unit=django-shop-{name}.service; {harm}")
+    assert "changed=0 " not in bring("--check", django_app_workers=workers).stdout
+    assert bring(django_app_workers=workers).returncode == 0
+    for name in HARMS:
+        assert host.service(f"django-shop-{name}.service").is_running, name
+        assert host.service(f"django-shop-{name}.service").is_enabled, name
+    assert "changed=0 " in bring(django_app_workers=workers).stdout
 
 
 def test_what_a_killed_run_described_is_run_by_the_next(host: Any, bring: Any) -> None:
