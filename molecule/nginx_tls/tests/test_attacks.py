@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from visitor import Answer, connect, fetch, parse, seen, talk
 
+testinfra_hosts = ["web1"]
 SHOP = "shop.example.com"
 HEAD = f"Host: {SHOP}\r\nConnection: close\r\n"
 SMUGGLED = f"GET /smuggled HTTP/1.1\r\n{HEAD}\r\n"
