@@ -316,6 +316,31 @@ def test_a_run_that_was_killed_is_finished_by_the_next(host: Any) -> None:
     assert "changed=0" in play().stdout
 
 
+def test_a_server_beside_it_that_is_no_longer_listed_is_removed(host: Any) -> None:
+    of_shop = {
+        "gunicorn_user": "shop",
+        "gunicorn_directory": "/srv/shop/current",
+        "gunicorn_virtualenv": "/srv/shop/current/.venv",
+        "gunicorn_environment_files": ["/etc/django/shop.env"],
+        "gunicorn_writable_paths": ["/srv/shop/data"],
+    }
+    started = play(apps=[{**SHOP, "name": name} for name in ("shop-feed", "shop-old")], **of_shop)
+    assert "failed=0" in started.stdout
+    old = live(host, "shop-old")
+    check = play("--check", "--diff", gunicorn_siblings=["shop-feed"])
+    assert f"/etc/systemd/system/{old}.service" in check.stdout
+    assert host.service(old).is_running
+    assert "failed=0" in play(gunicorn_siblings=["shop-feed"]).stdout
+    assert not host.service(old).is_running
+    assert host.check_output("find /etc /run -name '*shop-old*'") == ""
+    assert "changed=0" in play(gunicorn_siblings=["shop-feed"]).stdout
+    assert host.service(live(host, "shop-feed")).is_running
+    assert "changed=0" in play().stdout
+    assert "failed=0" in play(gunicorn_siblings=[]).stdout
+    assert host.check_output("find /etc /run -name '*shop-feed*'") == ""
+    assert host.service(live(host, "shop")).is_running
+
+
 def test_another_group_gets_the_socket(host: Any, restored: None) -> None:
     del restored
     assert "failed=0" in play(gunicorn_socket_group="users").stdout
