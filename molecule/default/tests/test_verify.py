@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from test_site import EPHEMERAL, all_secrets, play, visitor, wait_for_page  # beside this file
+from test_site import EPHEMERAL, all_secrets, play, variables, visitor, wait_for_page  # beside this file
 
 # The only repository is on the server itself.
 EXPECTED = {("warning", "backup_local_only")}
@@ -45,7 +45,8 @@ def test_a_server_as_the_inventory_describes_it_has_no_finding(host: Any) -> Non
         assert app["release"] == Path(host.check_output(f"readlink /srv/{name}/current")).name
         assert app["health"]["said"] == "well"
         assert app["pending_migrations"] == []
-        assert f"https://{name}" in app["url"]
+        described = variables(host)["django_apps"][name]
+        assert app["url"] == f"https://{described['domains'][0]}{described.get('path', '')}/"
     assert [secret[:4] for secret in all_secrets() if secret in report.output] == []
 
 
