@@ -291,8 +291,9 @@ def test_a_dump_that_cannot_be_made_leaves_nothing_and_says_why(host: Any) -> No
     blocker = "psql -Xq locked -c 'CREATE TABLE t ()' -c BEGIN -c 'LOCK t' -c 'SELECT pg_sleep(60)'"
     host.check_output(f"cd / && (runuser -u postgres -- {blocker} >/dev/null 2>&1 &)")
     sleeping = "psql -XAtc \"SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'\""
-    host.check_output(f"cd / && until [ $(runuser -u postgres -- {sleeping}) = 1 ]; do sleep 0.1; done")
-    kill = "pkill -KILL -f '[p]g_dump.*locked'"
-    assert host.run(f"backups dump locked & until {kill}; do sleep 0.1; done; wait $!").rc != 0
+    tries = "for try in $(seq 200); do {} && break; sleep 0.1; done"
+    host.check_output("cd / && " + tries.format(f"[ $(runuser -u postgres -- {sleeping}) = 1 ]"))
+    kill = tries.format("pkill -KILL -f '[p]g_dump.*locked'")
+    assert host.run(f"backups dump locked & {kill}; wait $!").rc != 0
     assert host.check_output(f"ls {folder}") == before
     postgres(host, "dropdb --force locked")
