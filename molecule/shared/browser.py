@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 import uuid
-from http.cookies import SimpleCookie
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -32,13 +31,13 @@ class Browser:
     def __init__(self, domain: str, address: str, certificate: str) -> None:
         self.domain, self.address = domain, address
         self.trust = ssl.create_default_context(cadata=certificate)
-        self.cookies: dict[str, str] = {}
+        self.cookies: dict[tuple[str, str], str] = {}  # by path and name
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Headers | None = None) -> Answer:
         connection = http.client.HTTPSConnection(self.domain, timeout=30)
         plain = socket.create_connection((self.address, 443), timeout=30)
         connection.sock = self.trust.wrap_socket(plain, server_hostname=self.domain)
-        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        cookies = self.cookies_for(path.partition("?")[0])
         sent = {"Referer": f"https://{self.domain}/", **({"Cookie": cookies} if cookies else {}), **(headers or {})}
         started = time.monotonic()
         try:
@@ -48,8 +47,16 @@ class Browser:
         finally:
             connection.close()
         for line in response.headers.get_all("Set-Cookie") or []:
-            self.cookies.update({name: morsel.value for name, morsel in SimpleCookie(line).items()})
+            # SimpleCookie refuses attributes that it does not know, such as Partitioned.
+            name, _, value = line.partition(";")[0].partition("=")
+            of = re.search(r";\s*path=([^;]+)", line, re.IGNORECASE)
+            self.cookies[of[1] if of else "/", name] = value
         return answer
+
+    def cookies_for(self, page: str) -> str:
+        """Return those for a page; of the same name, the one with the longest path is the first (RFC 6265, 5.4)."""
+        there = [of for of in self.cookies if f"{page}/".startswith(f"{of[0].rstrip('/')}/")]
+        return "; ".join(f"{of[1]}={self.cookies[of]}" for of in sorted(there, key=lambda of: -len(of[0])))
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)

@@ -127,6 +127,7 @@ class Traffic:
         command = [sys.executable, __file__, domain, address, str(certificate), str(rate), *(["again"] * again)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.answers: list[Answer] = []
+        self.wanted = rate
 
     def __enter__(self) -> Traffic:  # noqa: PYI034 (Self is newer than the Python that the linter assumes)
         self.began = time.time()

@@ -7,7 +7,7 @@ of its own, reached over SSH like a rented server. Hosts that belong together
 form a bed: one bridge, one network, one SSH key. Needs root and a Debian-like
 machine.
 
-    testbed.py up BED [--release trixie] [--owner PID] HOST...
+    testbed.py up BED [--release trixie] [--owner PID] [--shared DIR] HOST...
     testbed.py down BED
     testbed.py list
     testbed.py ssh BED HOST [COMMAND...]
@@ -173,7 +173,7 @@ def is_alive(identity: str | None) -> bool:
     return bool(identity) and process_id(int(str(identity).split("@")[0])) == identity
 
 
-def up(name: str, hosts: Sequence[str], release: str, owner: int | None) -> Bed:
+def up(name: str, hosts: Sequence[str], release: str, owner: int | None, shared: str | None = None) -> Bed:
     install_tools()
     base = base_tree(release)
     with locked("beds"):
@@ -189,6 +189,7 @@ def up(name: str, hosts: Sequence[str], release: str, owner: int | None) -> Bed:
             "base": str(base),
             "owner": process_id(owner) if owner else None,
             "disk": str(DISKS / name),
+            "shared": shared,
             "key": str(DISKS / name / "id_ed25519"),
             "known_hosts": str(DISKS / name / "known_hosts"),
             "hosts": {host: f"10.213.{number}.{10 + i}" for i, host in enumerate(hosts)},
@@ -209,6 +210,7 @@ def start(bed: Bed) -> None:
     disk = Path(bed["disk"])
     shutil.rmtree(disk, ignore_errors=True)
     disk.mkdir(mode=0o700, parents=True)
+    (disk / "shared").mkdir()
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"testbed {bed['name']}", "-f", bed["key"])
     create_network(bed)
     for host in bed["hosts"]:
@@ -288,6 +290,7 @@ def boot(bed: Bed, host: str) -> str:
                 *(f"--network-bridge=gwbed{bed['number']}", "--register=no"),
                 *(["--keep-unit"] if own else []),
                 *("--resolv-conf=off", "--timezone=off", "--console=pipe"),
+                *([f"--bind={bed['disk']}/shared:{bed['shared']}"] if bed["shared"] else []),
             ],
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -300,8 +303,8 @@ def boot(bed: Bed, host: str) -> str:
     return identity
 
 
-def reboot(bed: Bed, host: str, *, power_loss: bool, new_disk: bool = False) -> None:
-    """Let a host go down in order, or all at once, and bring it up again, perhaps with a new, empty disk."""
+def reboot(bed: Bed, host: str, *, power_loss: bool, new_disk: bool = False, off: float = 0) -> None:
+    """Let a host go down in order, or all at once, and bring it up again, later perhaps, or with a new, empty disk."""
     index = list(bed["hosts"]).index(host)
     leader = bed["leaders"][index]
     if power_loss or new_disk:
@@ -310,6 +313,7 @@ def reboot(bed: Bed, host: str, *, power_loss: bool, new_disk: bool = False) -> 
         run(*ssh_command(bed, host), "systemctl reboot", check=False)
     while is_alive(leader):
         time.sleep(0.1)
+    time.sleep(off)
     # The kernel may take longer to forget the host's end of it.
     run("ip", "link", "delete", f"vb-gwbed{bed['number']}-{host}"[:15], check=False)
     if new_disk:
@@ -419,6 +423,7 @@ def arguments() -> argparse.Namespace:
     command.add_argument("hosts", nargs="+")
     command.add_argument("--release", choices=RELEASES, default=RELEASES[0])
     command.add_argument("--owner", type=int, help="remove the bed when this process is gone")
+    command.add_argument("--shared", metavar="DIR", help="a directory that all hosts have in common, as by NFS")
     for verb, text in (("down", "remove a bed"), ("watch", "remove a bed when its owner is gone")):
         commands.add_parser(verb, help=text).add_argument("bed")
     command = commands.add_parser("reboot", help="restart a host")
@@ -426,6 +431,7 @@ def arguments() -> argparse.Namespace:
     command.add_argument("host")
     command.add_argument("--power-loss", action="store_true", help="without letting it stop anything")
     command.add_argument("--new-disk", action="store_true", help="the same, and with a new, empty disk")
+    command.add_argument("--off", type=float, default=0, metavar="SECONDS", help="how long it stays off")
     commands.add_parser("list", help="print all beds as JSON")
     command = commands.add_parser("ssh", help="log in to a host, or run a command on it")
     command.add_argument("bed")
@@ -439,14 +445,14 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("testbed: must run as root (it mounts, boots and routes)")
     if args.command == "up":
-        print(json.dumps(up(args.bed, args.hosts, args.release, args.owner), indent=1))
+        print(json.dumps(up(args.bed, args.hosts, args.release, args.owner, args.shared), indent=1))
     elif args.command == "down":
         with locked("beds"):
             down(args.bed)
     elif args.command == "watch":
         watch(args.bed)
     elif args.command == "reboot":
-        reboot(load(args.bed), args.host, power_loss=args.power_loss, new_disk=args.new_disk)
+        reboot(load(args.bed), args.host, power_loss=args.power_loss, new_disk=args.new_disk, off=args.off)
     elif args.command == "list":
         print(json.dumps(beds(), indent=1))
     else:
