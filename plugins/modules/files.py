@@ -119,8 +119,11 @@ reload:
 
 import dataclasses
 import difflib
+import grp
 import os
+import pwd
 import tempfile
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -244,17 +247,27 @@ def purge(module: AnsibleModule, directory: str) -> list[str]:
     return sorted(map(str, others))
 
 
+def is_known(look_up: Callable[[str], Any], name: str) -> bool:
+    try:
+        look_up(name)
+    except KeyError:
+        return False
+    return True
+
+
 def set_access(module: AnsibleModule, file: dict[str, Any]) -> str:
     """Set owner, group and mode; return what was another before."""
-    wanted = {name: file[name] for name in ("path", "owner", "group")}
+    # In check mode, those who are to be made by a task before are not there.
+    known = {"owner": pwd.getpwnam, "group": grp.getgrnam} if module.check_mode else {}
+    missing = [name for name, look_up in known.items() if not is_known(look_up, file[name])]
+    wanted = {name: file[name] for name in ("path", "owner", "group") if name not in missing}
     wanted["mode"] = file["mode"] or {"file": "0644", "directory": "0755"}[file["state"]]
     change: dict[str, Any] = {"before": {}, "after": {}}
     module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), changed=False, diff=change)
-    return "".join(
-        f"{file['path']}: {name} {change['before'][name]} -> {value}\n"
-        for name, value in change["after"].items()
-        if name != "path"
-    )
+    lines = [f"{name} -> {file[name]}" for name in missing]
+    for name, value in change["after"].items():
+        lines += [f"{name} {change['before'][name]} -> {value}"] if name != "path" else []
+    return "".join(f"{file['path']}: {line}\n" for line in lines)
 
 
 def is_news(path: str, known: datetime | None) -> bool:

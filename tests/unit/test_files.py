@@ -123,6 +123,14 @@ def test_check_mode_shows_what_would_change_and_changes_nothing(run: Any, tmp_pa
     assert not (tmp_path / "new").exists()
 
 
+def test_check_mode_knows_that_an_account_may_be_made_before(run: Any, tmp_path: Path) -> None:
+    described = {"path": str(tmp_path), "state": "directory", "mode": "0700", "owner": "not-yet", "group": "not-yet"}
+    answer = run(described, check_mode=True)
+    assert answer["written"] == [str(tmp_path)]
+    assert f"{tmp_path}: owner -> not-yet\n{tmp_path}: group -> not-yet\n" in answer["diff"]["prepared"]
+    assert "failed to look up user not-yet" in run(described)["msg"]
+
+
 def test_a_secret_is_in_no_part_of_the_answer(run: Any, tmp_path: Path) -> None:
     secret = {"path": str(tmp_path / "secret"), "content": TEXT, "diff": False}
     assert "canary" not in json.dumps(run(secret))
