@@ -121,6 +121,13 @@ options:
     type: list
     elements: str
     default: []
+  private_files:
+    description: >-
+      Files beside the code that are not in its repository, relative to O(chdir) or absolute, such as a
+      C(local_settings.py). Secrets may be in them.
+    type: list
+    elements: str
+    default: []
   proxy_headers:
     description: The headers that the web server in front adds to each request.
     type: dict
@@ -442,6 +449,7 @@ ARGUMENTS: dict[str, Any] = {
     "server": {"type": "str", "choices": ["wsgi", "asgi"], "default": "wsgi"},
     "pooler": {"type": "str", "choices": ["auto", "none", "session", "transaction"], "default": "auto"},
     "public_urls": {"type": "list", "elements": "str", "default": []},
+    "private_files": {"type": "list", "elements": "str", "default": []},
     "proxy_headers": {"type": "dict", "default": {"X-Forwarded-Proto": "https"}},
     "url_scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
     "expect": {"type": "list", "elements": "dict", "default": [], "options": EXPECTATION},

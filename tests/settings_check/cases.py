@@ -105,6 +105,7 @@ FAULTS = [
     Case("unlimited_body", "DATA_UPLOAD_MAX_MEMORY_SIZE = None"),
     Case("host_rejected", options={"public_urls": ["https://shop.example.com", "https://www.shop.example.com"]}),
     Case("redirect_loop", "SECURE_PROXY_SSL_HEADER = None"),
+    Case("redirect_loop below a path", 'SECURE_PROXY_SSL_HEADER = None; FORCE_SCRIPT_NAME = "/shop"'),
     Case("not_secure_behind_proxy", "SECURE_PROXY_SSL_HEADER = None; SECURE_SSL_REDIRECT = False"),
     Case("proxy_header_name", 'SECURE_PROXY_SSL_HEADER = ("X-Forwarded-Proto", "https")'),
     Case("proxy_header_name unsent", 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTOCOL", "https")'),

@@ -202,6 +202,18 @@ def test_startproject_with_the_overlay(django: Django, tmp_path: Path) -> None:
     assert found == {"admin_default_url"}
 
 
+def test_a_stylesheet_may_refer_to_what_is_not_there(django: Django, tmp_path: Path) -> None:
+    run_django(django.python, "startproject", "shop", str(tmp_path))
+    (tmp_path / "shop/static").mkdir()
+    sheet = 'p { background: url("lost.png") }\n/*# sourceMappingURL=lost.map */\n'
+    (tmp_path / "shop/static/shop.css").write_text(sheet)
+    settings = overlay("shop.settings").replace("# --- Mail", 'INSTALLED_APPS = [*INSTALLED_APPS, "shop"]  # --- Mail')
+    (tmp_path / "groundwork_settings.py").write_text(settings)
+    collect_static(django.python, tmp_path, **OF_THE_SERVER, MEDIA_ROOT="")
+    (hashed,) = tmp_path.glob(".static/shop.*.css")
+    assert 'url("lost.png")' in hashed.read_text()
+
+
 def test_startproject_as_it_is(django: Django, tmp_path: Path) -> None:
     run_django(django.python, "startproject", "shop", str(tmp_path))
     found = ids(django.inspect(tmp_path, {}))

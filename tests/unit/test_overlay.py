@@ -14,7 +14,7 @@ import yaml
 ROLE = Path(__file__).resolve().parents[2] / "roles/django_app"
 TEMPLATE = ROLE / "templates/groundwork_settings.py.j2"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-HASHED = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+HASHED = "groundwork_settings.HashedFilesStorage"
 PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
 SECURITY = "django.middleware.security.SecurityMiddleware"
 ENVIRONMENT = {
@@ -48,13 +48,17 @@ def overlay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         environment: dict[str, str] | None = None,
         **project: Any,  # directory, overrides, packages that are installed, version of Django
     ) -> dict[str, Any]:
-        for name in (*ENVIRONMENT, "DJANGO_SERVER", "SECURE_HSTS_SECONDS", "EMAIL_HOST", "STATIC_URL", "MEDIA_URL"):
+        others = "DJANGO_SERVER FORCE_SCRIPT_NAME SECURE_HSTS_SECONDS EMAIL_HOST STATIC_URL MEDIA_URL".split()
+        for name in (*ENVIRONMENT, *others):
             monkeypatch.delenv(name, raising=False)
         for name, value in (ENVIRONMENT if environment is None else environment).items():
             monkeypatch.setenv(name, value)
         django = types.ModuleType("django")
         django.VERSION = project.get("version", (5, 2))  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "django", django)
+        storage = types.ModuleType("django.contrib.staticfiles.storage")
+        storage.ManifestStaticFilesStorage = object  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, storage.__name__, storage)
         module = types.ModuleType("their_settings")
         vars(module).update(own)
         monkeypatch.setitem(sys.modules, "their_settings", module)
@@ -70,7 +74,8 @@ def overlay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             ),
             django_app_settings_overrides=project.get("overrides", {}),
         )
-        namespace = {"__file__": str(tmp_path / project.get("directory", ".") / "groundwork_settings.py")}
+        place = tmp_path / project.get("directory", ".") / "groundwork_settings.py"
+        namespace = {"__file__": str(place), "__name__": "groundwork_settings"}
         exec(compile(text, "groundwork_settings.py", "exec"), namespace)  # noqa: S102
         return namespace
 
@@ -149,6 +154,16 @@ def test_options_of_the_old_database_do_not_reach_the_new_one(overlay: Any, engi
     assert found["ATOMIC_REQUESTS"] is True
 
 
+@pytest.mark.parametrize(("password", "host"), [("p", "/run/postgresql"), ("another", "/run/pgbouncer")])
+def test_migrations_of_a_project_that_has_its_database_from_a_file_go_their_own_way(
+    overlay: Any, password: str, host: str
+) -> None:
+    login = {"NAME": "shop", "USER": "shop", "PASSWORD": password, "HOST": "/run/pgbouncer", "PORT": "6432"}
+    own = {"DATABASES": {"default": {"ENGINE": "django.db.backends.postgresql", **login}}}
+    settings = overlay(own, {**ENVIRONMENT, "DB_HOST": "/run/postgresql", "DB_PORT": "5432"})
+    assert settings["DATABASES"]["default"]["HOST"] == host
+
+
 def test_other_databases_stay_what_they_are(overlay: Any) -> None:
     maps = {"ENGINE": "django.contrib.gis.db.backends.postgis", "NAME": "maps"}
     old = {"ENGINE": "django.db.backends.mysql", "NAME": "old"}
@@ -205,6 +220,11 @@ def test_static_files_are_found_from_a_subfolder(overlay: Any, tmp_path: Path) -
     assert overlay({}, directory="backend/./app")["STATIC_ROOT"] == str(tmp_path / ".static")
 
 
+def test_places_are_of_the_type_that_the_project_has_them_in(overlay: Any, tmp_path: Path) -> None:
+    found = overlay({"STATIC_ROOT": Path("/a"), "MEDIA_ROOT": Path("/b")})
+    assert (found["STATIC_ROOT"], found["MEDIA_ROOT"]) == (tmp_path / ".static", Path("/srv/shop/media"))
+
+
 def test_mail_goes_where_the_environment_says(overlay: Any) -> None:
     mail = {**ENVIRONMENT, "EMAIL_HOST": "mail.example.com", "EMAIL_PORT": "587", "EMAIL_USE_TLS": "True"}
     found = overlay({"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}, mail)
@@ -258,3 +278,32 @@ def test_urls_are_those_that_nginx_serves_unless_they_lead_elsewhere(overlay: An
     cdn = {"STATIC_URL": "https://cdn.example.com/static/", "MEDIA_URL": "//cdn.example.com/media/"}
     found = overlay(cdn, nginx)
     assert {name: found[name] for name in cdn} == cdn
+
+
+def test_below_a_path_links_and_the_session_are_its_own(overlay: Any) -> None:
+    found = overlay({"LOGOUT_REDIRECT_URL": "/bye/"}, {"FORCE_SCRIPT_NAME": "/blog"})
+    assert found["FORCE_SCRIPT_NAME"] == "/blog"
+    assert (found["LOGIN_URL"], found["LOGIN_REDIRECT_URL"]) == ("/blog/accounts/login/", "/blog/accounts/profile/")
+    assert found["LOGOUT_REDIRECT_URL"] == "/blog/bye/"
+    assert (found["SESSION_COOKIE_NAME"], found["SESSION_COOKIE_PATH"]) == ("sessionid_shop", "/blog")
+    assert "CSRF_COOKIE_NAME" not in found, "scripts look for it"
+
+
+def test_below_a_path_what_leads_somewhere_already_stays(overlay: Any) -> None:
+    own = {
+        "LOGIN_URL": "login",
+        "LOGIN_REDIRECT_URL": "/blog/home/",
+        "LOGOUT_REDIRECT_URL": "//example.net/",
+        "SESSION_COOKIE_NAME": "__Host-own",
+    }
+    found = overlay(own, {"FORCE_SCRIPT_NAME": "/blog"})
+    assert {name: found[name] for name in own if name != "SESSION_COOKIE_NAME"} == {
+        name: value for name, value in own.items() if name != "SESSION_COOKIE_NAME"
+    }
+    assert found["SESSION_COOKIE_NAME"] == "__Host-own_shop"
+    assert "SESSION_COOKIE_PATH" not in found, "browsers refuse another one with such a name"
+
+
+def test_at_the_root_of_a_domain_no_link_and_no_cookie_changes(overlay: Any) -> None:
+    found = overlay(STARTPROJECT)
+    assert not {"FORCE_SCRIPT_NAME", "LOGIN_URL", "LOGIN_REDIRECT_URL", "SESSION_COOKIE_NAME"} & set(found)

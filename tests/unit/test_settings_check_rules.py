@@ -115,9 +115,9 @@ def test_a_folder_is_inside_of_itself_and_not_of_one_of_a_similar_name(tmp_path:
     assert values.is_inside(tmp_path, "/")
 
 
-def in_source(folder: Path, key: str, *fallbacks: str) -> list[tuple[str, str]]:
+def in_source(folder: Path, key: str, *fallbacks: str, **options: object) -> list[tuple[str, str]]:
     found = rules_source.secret_key_in_source(
-        context({"SECRET_KEY": key, "SECRET_KEY_FALLBACKS": list(fallbacks)}, chdir=str(folder))
+        context({"SECRET_KEY": key, "SECRET_KEY_FALLBACKS": list(fallbacks)}, chdir=str(folder), **options)
     )
     return [(each["setting"], each["object"]) for each in found]
 
@@ -136,6 +136,15 @@ def test_only_the_whole_key_in_python_is_found(tmp_path: Path) -> None:
     (tmp_path / "settings.py").write_text("OLD = 'key-of-old-times'; SHORT = 'short'")
     found = in_source(tmp_path, "the-key-of-the-shop", "key-of-old-times", "short")
     assert found == [("SECRET_KEY_FALLBACKS", "settings.py")]
+
+
+@pytest.mark.parametrize("named", ["config/local.py", "{folder}/config/local.py"])
+def test_a_key_may_be_in_a_file_that_is_not_in_the_repository(tmp_path: Path, named: str) -> None:
+    (tmp_path / "config").mkdir()
+    for name in ("settings.py", "local.py"):
+        (tmp_path / "config" / name).write_text("KEY = 'the-key-of-the-shop'")
+    found = in_source(tmp_path, "the-key-of-the-shop", private_files=[named.format(folder=tmp_path)])
+    assert found == [("SECRET_KEY", "config/settings.py")]
 
 
 def test_a_search_that_takes_too_long_says_that_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,8 +142,8 @@ class Check:
     def configure(self, environment: dict[str, str], module: str) -> dict[str, Any]:
         """Return what the inspector needs to know: nothing of it is a secret."""
         names = (
-            "application settings chdir checks databases caches workers server pooler public_urls proxy_headers "
-            "url_scheme timeout"
+            "application settings chdir checks databases caches workers server pooler public_urls private_files "
+            "proxy_headers url_scheme timeout"
         )
         return {
             **{name: self.options[name] for name in names.split()},

@@ -61,7 +61,7 @@ def insecure(context: Context, request: Any, url: str) -> Finding:
         return finding("proxy_header_name", "SECURE_PROXY_SSL_HEADER", message, url)
     middleware = first_of(items(context, "MIDDLEWARE"), SECURITY)
     answer = middleware(no_response).process_request(request) if middleware else None
-    loops = answer is not None and answer.get("Location") == f"https://{host_header(url)}/"
+    loops = answer is not None and answer.get("Location") == f"https://{host_header(url)}{request.get_full_path()}"
     return finding("redirect_loop" if loops else "not_secure_behind_proxy", "SECURE_PROXY_SSL_HEADER", subject=url)
 
 

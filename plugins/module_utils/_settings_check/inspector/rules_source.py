@@ -53,11 +53,12 @@ def keys(context: Context) -> Dict[str, str]:
 @rule("settings")
 def secret_key_in_source(context: Context) -> Iterable[Finding]:
     folder = os.path.abspath(str(context.options.get("chdir") or "."))
+    private = {os.path.realpath(os.path.join(folder, name)) for name in context.options.get("private_files") or ()}
     wanted = [(name, literal) for key, name in keys(context).items() for literal in set(literals(key))]
     deadline, left = time.monotonic() + MOST_SECONDS, MOST_BYTES
     for path in source_files(folder) if wanted else ():
         try:
-            if os.path.getsize(path) > LARGEST_FILE:
+            if os.path.getsize(path) > LARGEST_FILE or os.path.realpath(path) in private:
                 continue
             with open(path, "rb") as file:
                 text = file.read()

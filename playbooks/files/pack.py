@@ -1,0 +1,1 @@
+../../roles/django_app/files/pack.py
