@@ -1,12 +1,14 @@
-"""Answer each request with what came in, on a unix socket, over connections that stay open."""
+"""Answer each request with what came in, on unix sockets, over connections that stay open."""
 
 from __future__ import annotations
 
 import http.server
 import json
 import os
+import platform
 import socketserver
 import sys
+import threading
 import time
 from typing import Any
 
@@ -19,6 +21,12 @@ POLICIES = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'self'",
     "Strict-Transport-Security": "max-age=60",
+}
+HEADERS = {
+    "/django": POLICIES,
+    "/framed": {"Content-Security-Policy": "frame-ancestors https://partner.example.net"},
+    "/busy": {"Retry-After": "7"},
+    "/moved": {"Location": "/"},
 }
 
 
@@ -34,36 +42,51 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.served += 1
         seen = {"headers": self.headers.items(), "size": len(body), "served_on_this_connection": self.served}
+        seen |= {"host": platform.node(), "socket": self.server.server_address}
         if self.path.startswith("/slow"):
             time.sleep(4 if "very" in self.path else 1)
         if self.path.startswith("/die"):
             print(self.command, self.path, file=sys.stderr, flush=True)
             self.close_connection = True
-            return
-        answer = (json.dumps(seen) + "\n").encode()
-        if self.headers.get("Upgrade") == "websocket":
-            self.send_response(101)
-            self.send_header("Upgrade", "websocket")
-            self.send_header("Connection", "upgrade")
-            self.end_headers()
-            self.close_connection = True
-            self.wfile.write(b"echo:" + self.connection.recv(100))
-            return
+        elif self.headers.get("Upgrade") == "websocket":
+            self.upgrade()
+        elif self.path == "/drip":
+            self.drip()
+        else:
+            self.answer((json.dumps(seen) + "\n").encode() + (b" " * 2000 if self.path == "/long" else b""))
+
+    def answer(self, body: bytes) -> None:
         self.send_response(STATUS.get(self.path, 200))
-        if self.path == "/busy":
-            self.send_header("Retry-After", "7")
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer) + (2000 if self.path == "/long" else 0)))
-        self.send_header("Set-Cookie", "sessionid=1; Secure")
-        if self.path == "/django":
-            for name, value in POLICIES.items():
-                self.send_header(name, value)
-        if self.path == "/framed":
-            self.send_header("Content-Security-Policy", "frame-ancestors https://partner.example.net")
-        if self.path == "/moved":
-            self.send_header("Location", "/")
+        headers = {"Content-Type": "application/json", "Set-Cookie": "sessionid=1; Secure"}
+        headers |= HEADERS.get(self.path, {})
+        if self.path.startswith("/hand-out/"):
+            headers |= {"X-Accel-Redirect": self.path.removeprefix("/hand-out"), "Content-Type": ""}
+        if self.path.endswith("?page"):
+            headers["Content-Type"] = "text/html"
+        if self.path.endswith("?named"):
+            headers |= {"Content-Disposition": 'inline; filename="page.html"', "Cache-Control": "max-age=5"}
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(answer + (b" " * 2000 if self.path == "/long" else b""))
+        self.wfile.write(body)
+
+    def upgrade(self) -> None:
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "upgrade")
+        self.end_headers()
+        self.close_connection = True
+        self.wfile.write(f"{self.server.server_address}:".encode() + self.connection.recv(100))
+
+    def drip(self) -> None:
+        """Say something, and the rest a moment later."""
+        self.send_response(200)
+        self.send_header("X-Accel-Buffering", "no")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        for drop in (b"1", b"2"):
+            self.wfile.write(drop)
+            time.sleep(1)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
@@ -78,8 +101,8 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 
 if __name__ == "__main__":
-    path = sys.argv[1]
-    if os.path.exists(path):  # noqa: PTH110
-        os.unlink(path)  # noqa: PTH108
     os.umask(0)
-    Server(path, Handler).serve_forever()
+    for path in sys.argv[1:]:
+        if os.path.exists(path):  # noqa: PTH110
+            os.unlink(path)  # noqa: PTH108
+        threading.Thread(target=Server(path, Handler).serve_forever).start()

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import ssl
+import statistics
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from visitor import Answer, connect, fetch, parse, seen, talk
 
+testinfra_hosts = ["web1"]
 SHOP = "shop.example.com"
 HEAD = f"Host: {SHOP}\r\nConnection: close\r\n"
 SMUGGLED = f"GET /smuggled HTTP/1.1\r\n{HEAD}\r\n"
@@ -352,8 +354,8 @@ def test_500_who_never_finish_a_sentence_keep_nobody_out(address: str) -> None:
     with concurrent.futures.ThreadPoolExecutor(17) as pool:
         try:
             crowd = list(pool.map(slow, [address] * 500, range(500)))
-            visitor, gone, until = pool.submit(visit), 0, time.monotonic() + 20
-            while time.monotonic() < until:
+            visitor, gone, until = pool.submit(visit), 0, time.monotonic() + 40
+            while gone < 450 and time.monotonic() < until:
                 alive = [connection for connection in crowd if listened_to(connection)]
                 missing = 500 - len(alive)
                 gone += missing
@@ -364,9 +366,11 @@ def test_500_who_never_finish_a_sentence_keep_nobody_out(address: str) -> None:
             over.set()
     for connection in crowd:
         connection.close()
-    assert gone >= 450, "nginx waits for them longer than 15 seconds"
+    assert gone >= 450, "nginx waits for them much longer than 15 seconds"
     assert len(visitor.result()) > 20
-    assert max(visitor.result()) < 3
+    assert statistics.median(visitor.result()) < 0.5
+    # Nobody waits for a place, each of which is taken for 15 seconds.
+    assert max(visitor.result()) < 10
 
 
 def test_who_stops_in_the_middle_is_left_alone_in_the_end(host: Any, address: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from visitor import fetch, seen, talk
 
+testinfra_hosts = ["web1"]
 SCENARIO = Path(__file__).parents[1]
 EPHEMERAL = Path(os.environ["EPHEMERAL"])
 MAINTENANCE = "/etc/nginx/maintenance"
@@ -28,8 +29,9 @@ def address(host: Any) -> str:
 
 def play(*options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     """Run the role again, with other variables."""
-    command = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", "--extra-vars", json.dumps(variables)]
-    return subprocess.run([*command, *options, SCENARIO / "converge.yml"], capture_output=True, text=True, check=False)
+    command = ["ansible-playbook", "--inventory", str(EPHEMERAL / "inventory"), "--limit", "web1", *options]
+    command += ["--extra-vars", json.dumps(variables), str(SCENARIO / "converge.yml")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -101,6 +103,15 @@ def test_another_site_of_the_server_goes_on(host: Any) -> None:
     assert fetch(host, "http://legacy.example.org/").body == "legacy"
 
 
+@pytest.mark.parametrize("domain", ["old.example.net", "www.far.example.com"])
+def test_a_domain_that_only_redirects_leads_to_the_same_page_of_the_canonical_one(host: Any, domain: str) -> None:
+    first = fetch(host, f"http://{domain}/a?b=c%20d", authority="far.crt")
+    assert (first.status, first.one("location")) == (308, f"https://{domain}/a?b=c%20d")  # for HSTS
+    second = fetch(host, f"https://{domain}/a?b=c%20d", authority="far.crt")
+    assert (second.status, second.one("location")) == (308, "https://far.example.com/a?b=c%20d")
+    assert second.one("strict-transport-security") == "max-age=3600"
+
+
 # --- what the application sees ---
 
 
@@ -124,11 +135,14 @@ def test_connections_to_the_application_stay_open(host: Any) -> None:
     assert second == first + 1
 
 
-def test_a_websocket_passes(address: str) -> None:
-    asks = "GET /socket HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello"
-    answer = talk(address, asks, "shop.example.com")
+@pytest.mark.parametrize("site", ["shop", "far"])
+@pytest.mark.parametrize(("path", "process"), [("/socket", "/run/echo.sock"), ("/ws/socket", "/run/echo-ws.sock")])
+def test_a_websocket_passes_to_the_process_of_its_path(address: str, site: str, path: str, process: str) -> None:
+    name = f"{site}.example.com"
+    asks = f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello"
+    answer = talk(address, asks, name)
     assert answer.startswith(b"HTTP/1.1 101 ")
-    assert answer.endswith(b"echo:hello")
+    assert answer.endswith(f"{process}:hello".encode())
 
 
 def test_no_other_protocol_passes(host: Any) -> None:
@@ -282,6 +296,55 @@ def test_other_static_files_are_asked_for_again(host: Any) -> None:
     assert fetch(host, "https://shop.example.com/static/app.css").one("cache-control") == "public, max-age=300"
 
 
+HANDED_OUT = {
+    # Type, disposition and caching: by the name of the file, or as the application says ("?named").
+    "photo.png": ("image/png", None, "private"),
+    "page.html": ("text/html", "attachment", "private"),
+    "page.html?named": ("text/html", 'inline; filename="page.html"', "max-age=5"),
+}
+
+
+@pytest.mark.parametrize("site", ["shop", "far"])
+@pytest.mark.parametrize(("name", "expected"), HANDED_OUT.items())
+def test_the_application_hands_out_a_protected_file(host: Any, site: str, name: str, expected: tuple[str, ...]) -> None:
+    url = f"https://{site}.example.com/hand-out/protected/{name}"
+    answer = fetch(host, url, authority=f"{site}.crt")
+    assert (answer.status, answer.body) == (200, "private")
+    assert tuple(map(answer.one, ("content-type", "content-disposition", "cache-control"))) == expected
+    assert str(answer.one("content-security-policy")).endswith("sandbox")
+    assert answer.one("x-content-type-options") == "nosniff"
+    assert answer.one("set-cookie") == "sessionid=1; Secure"
+    assert answer.one("x-accel-redirect") is None
+
+
+@pytest.mark.parametrize("site", ["shop", "far"])
+@pytest.mark.parametrize("path", ["photo.png", "./photo.png", "%70hoto.png", "", "none.png", "../protected/photo.png"])
+def test_nobody_helps_himself_to_a_protected_file(host: Any, site: str, path: str) -> None:
+    for protected in ("/protected/", "//protected/", "/%70rotected/", "/static/../protected/"):
+        answer = fetch(host, f"https://{site}.example.com{protected}{path}", authority=f"{site}.crt")
+        assert answer.status == 404
+        assert "private" not in answer.body
+
+
+@pytest.mark.parametrize("path", [".private/note.png", "../protected/photo.png", "%2e%2e/static/app.css", "none"])
+def test_the_application_hands_out_nothing_else_by_mistake(host: Any, path: str) -> None:
+    answer = fetch(host, f"https://shop.example.com/hand-out/protected/{path}")
+    assert answer.status == 404
+    assert answer.body.startswith("<html>")
+
+
+def test_a_paper_is_shown_unless_it_is_none(host: Any) -> None:
+    """A browser shows no PDF under a strict policy; what only has such a name must not get by without one."""
+    paper = fetch(host, "https://shop.example.com/hand-out/protected/paper.pdf")
+    assert (paper.one("content-type"), paper.one("content-security-policy")) == (
+        "application/pdf",
+        "frame-ancestors 'self'",
+    )
+    page = fetch(host, "https://shop.example.com/hand-out/protected/paper.pdf?page")
+    assert page.one("content-type") == "text/html"
+    assert str(page.one("content-security-policy")).endswith("sandbox")
+
+
 def test_a_javascript_module_is_javascript(host: Any) -> None:
     assert fetch(host, "https://shop.example.com/static/module.mjs").one("content-type") == "text/javascript"
 
@@ -326,6 +389,8 @@ def test_other_uploads_are_only_saved(host: Any, name: str) -> None:
         "/media/..%2fsecret/note.png",
         "/media/%2e%2e/secret/note.png",
         "/media/.private/note.png",
+        "/media/invoices/note.png",
+        "//media/./%69nvoices//note.png",
         "/media/link.png",
     ],
 )
@@ -498,6 +563,8 @@ def test_drift_is_repaired_and_an_interrupted_run_is_finished(host: Any) -> None
 
 
 def test_mistakes_are_named_before_the_server_is_touched() -> None:
+    files = {"certificate": "/a.crt", "key": "/a.key", "ca": "/ca.crt"}
+    routes: list[dict[str, Any]] = [{"path": "/static/"}, {"path": "/"}, {"path": "/x/", "upstream": "y", "timeout": 0}]
     sites = [
         {"name": "Shop", "domains": ["a.example.com", "A.example.com"], "upstream": "run/echo.sock"},
         {"name": "b", "domains": ["a.example.com"], "upstream": "app:80", "max_body_size": "25 MB"},
@@ -515,13 +582,41 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         },
         {"name": "i", "domains": ["i.example.com"], "upstream": "app:80", "hsts_seconds": 3600, "hsts_preload": True},
         {"name": "j", "domains": ["j.example.com"], "upstream": "app:80", "requests_per_second": -1},
+        {
+            "name": "k",
+            "domains": ["k.example.com"],
+            "redirect_domains": ["a.example.com", "B"],
+            "upstreams": ["app", "a:1"],
+        },
+        {"name": "l", "domains": ["l.example.com"], "upstream": "app:80", "upstreams": ["a:1"], "static_url": "/s/"},
+        {"name": "m", "domains": ["m.example.com"], "upstream": "app:80", "media_url": "https://cdn.example.com/"},
+        {"name": "n", "domains": ["n.example.com"], "upstream": "app:80", "protected_url": "/files/"},
+        {
+            "name": "o",
+            "domains": ["o.example.com"],
+            "upstreams": [],
+            "protected_url": "/f/",
+            "protected_root": "/srv/f",
+        },
+        {"name": "p", "domains": ["p.example.com"], "upstream": "app:80", "static_root": "/srv/p", "routes": routes},
+        {"name": "r", "domains": ["r.example.com"], "upstream": "app:80", "path": "r/"},
+        {"name": "s", "domains": ["r.example.com"], "upstream": "app:80", "path": "/static", "hsts_seconds": 1},
+        {"name": "t", "domains": ["r.example.com"], "upstream": "app:80", "static_root": "/srv/t"},
+        {"name": "u", "domains": ["u.example.com"], "upstream": "app:80", "media_private": ["../x"]},
+        {"name": "q", "internal": True, "domains": ["a.example.com"], "upstreams": ["a:1"], "hsts_seconds": 1},
     ]
-    run = play(nginx_tls_sites=sites)
+    internal = {"certificate": "/a.crt", "key": "/a.key", "ca": "/ca.crt", "port": 443, "clients": ["a b"]}
+    run = play(nginx_tls_sites=sites, nginx_tls_internal=internal, nginx_tls_upstream_tls={**files, "name": "Apps"})
     text = " ".join((run.stdout + run.stderr).split())
     for mistake in (
         'the name "Shop" must',
         '2 sites have the name "b"',
         'the domain "a.example.com" is listed more than once',
+        "b: domains must be the same as for Shop",
+        "Shop, b: / is the path of more than one of path",
+        'r: path is "r/"',
+        "s: hsts_seconds must be the same as for r",
+        "r, s, t: /static/ is the path of more than one of path",
         '"A.example.com" in domains is no host name',
         'upstream is "run/echo.sock"',
         'max_body_size is "25 MB"',
@@ -537,6 +632,25 @@ def test_mistakes_are_named_before_the_server_is_touched() -> None:
         '"192.0.2.7/24" in monitors is no IP address or network',
         "i: hsts_preload needs hsts_include_subdomains and hsts_seconds of at least 31536000",
         "j: requests_per_second is -1",
+        'k: "B" in domains is no host name',
+        'k: "app" in upstreams must be host:port',
+        "l: give either upstream, where the application listens, or upstreams",
+        "m: media_url is given without media_root",
+        '"https://cdn.example.com/" in static_url, media_url or protected_url must begin and end with a slash',
+        "n: give both protected_url, which the application names, and protected_root",
+        'u: "../x" in media_private is no folder below media_root',
+        "u: media_private is given without media_root",
+        "o: upstreams is empty",
+        "o: protected_root is the affair of the hosts in upstreams",
+        'p: the path of a route is "/"',
+        "p: /static/ is the path of more than one of path, static_url",
+        'p: upstream of /x/ is "y"',
+        "p: timeout of /x/ must be at least 1",
+        "q: what is internal needs upstream",
+        "q: hsts_seconds is the affair of the web servers that visitors come to",
+        'nginx_tls_upstream_tls: "Apps" is no host name',
+        "nginx_tls_internal: port is 443",
+        'nginx_tls_internal: "a b" in clients must hold only letters',
     ):
         assert mistake in text
     assert "2001:db8" not in text

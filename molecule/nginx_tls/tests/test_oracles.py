@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from visitor import fetch
 
+testinfra_hosts = ["web1"]
 SCENARIO = Path(__file__).parents[1]
 EPHEMERAL = Path(os.environ["EPHEMERAL"])
 DROPINS = "/etc/systemd/system/nginx.service.d"
@@ -29,7 +30,14 @@ STRICT = {"url": "https://strict.example.com/", "authority": "/root/authority.pe
 
 
 def play() -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", "--inventory", EPHEMERAL / "inventory", SCENARIO / "converge.yml"]
+    command = [
+        "ansible-playbook",
+        "--inventory",
+        str(EPHEMERAL / "inventory"),
+        "--limit",
+        "web1",
+        str(SCENARIO / "converge.yml"),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -39,8 +47,10 @@ def play() -> subprocess.CompletedProcess[str]:
 def test_gixy_finds_nothing(host: Any, tmp_path: Path) -> None:
     dump = tmp_path / "nginx.conf"
     dump.write_text(host.check_output("nginx -T 2>/dev/null"))
-    # Not a line of nginx.conf, which is Debian's, but LimitNOFILE; see test_files_are_enough_for_the_connections.
-    skips = "--skips=worker_rlimit_nofile_vs_connections"
+    # Not a line of nginx.conf, which is Debian's, but LimitNOFILE; see test_files_are_enough_for_the_connections. No
+    # browser sees the internal port, for which gixy wants HSTS; test_nginx_tls.py looks for it elsewhere. The variable
+    # by which requests go to other hosts holds only names of upstreams, and no resolver knows those.
+    skips = "--skips=worker_rlimit_nofile_vs_connections,hsts_header,missing_resolver"
     command = [Path(sys.executable).with_name("gixy"), "-ll", "--format=json", skips, dump]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert json.loads(found.stdout) == [], found.stderr
