@@ -190,7 +190,9 @@ def test_a_killed_process_is_replaced(host: Any, app: str) -> None:
 @each_app
 def test_requests_wait_while_a_killed_gunicorn_is_started_again(host: Any, app: str) -> None:
     master = unit(host, app, "MainPID")
-    host.check_output(f"kill -9 {master}")
+    # Its processes live until systemd ends them, too; what they took by then is lost.
+    gone = 'timeout 30 sh -c "while ps -p $workers; do sleep 0.1; done"'
+    host.check_output(f"workers=$(pgrep -d, -P {master}); kill -9 {master}; {gone}")
     assert ask(host, app, "/").status == 200
     assert unit(host, app, "MainPID") != master
 
@@ -314,6 +316,36 @@ def test_a_run_that_was_killed_is_finished_by_the_next(host: Any) -> None:
     assert "failed=0" in play().stdout
     host.check_output(f"timeout 30 sh -c 'while systemctl is-active {left.pop()}.service; do sleep 1; done'")
     assert "changed=0" in play().stdout
+
+
+def test_servers_below_a_path_are_beside_it_until_they_are_no_longer_listed(host: Any) -> None:
+    of_shop = {
+        "gunicorn_user": "shop",
+        "gunicorn_directory": "/srv/shop/current",
+        "gunicorn_virtualenv": "/srv/shop/current/.venv",
+        "gunicorn_environment_files": ["/etc/django/shop.env"],
+        "gunicorn_writable_paths": ["/srv/shop/data"],
+        "gunicorn_health_host": "shop.example.com",
+        "gunicorn_script_name": "/below",
+    }
+    started = play(apps=[{**SHOP, "name": "shop-feed"}, {**BLOG, "name": "shop-old"}], **of_shop)
+    assert "failed=0" in started.stdout
+    for name in ("shop-feed", "shop-old"):
+        page = ask(host, name, "/below/", "-H", "Host: shop.example.com")
+        assert page.status == 200
+        assert set(re.findall(r'<a href="(/\w*)', page.body.partition("<main>")[0])) == {"/below"}
+    old = live(host, "shop-old")
+    check = play("--check", "--diff", gunicorn_siblings=["shop-feed"])
+    assert f"/etc/systemd/system/{old}.service" in check.stdout
+    assert host.service(old).is_running
+    assert "failed=0" in play(gunicorn_siblings=["shop-feed"]).stdout
+    assert not host.service(old).is_running
+    assert host.check_output("find /etc /run -name '*shop-old*'") == ""
+    assert host.service(live(host, "shop-feed")).is_running
+    assert "changed=0" in play().stdout
+    assert "failed=0" in play(gunicorn_siblings=[]).stdout
+    assert host.check_output("find /etc /run -name '*shop-feed*'") == ""
+    assert host.service(live(host, "shop")).is_running
 
 
 def test_another_group_gets_the_socket(host: Any, restored: None) -> None:
