@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 KEY = "canary-backups-encryption-key-0123456789"
 SECRETS = (KEY, *(hashlib.sha256(f"{label}:{KEY}".encode()).hexdigest() for label in ("postgres", "media")))
 REPOSITORIES = "/var/backups/groundwork"
 SCRATCH = "/var/tmp/scratch"
 MEDIA = "/srv/shop/media"
+LATE = "/root/late"
+ROLE = Path(__file__).parents[3] / "roles/backups"
 RUNNING = "systemctl is-active backups-media backups-postgres@full | grep -q activating"
 
 
@@ -60,6 +64,19 @@ def something_to_save(host: Any) -> None:
 def test_the_first_backups_were_made_without_waiting_for_the_night(host: Any) -> None:
     assert backups(host)[0]["type"] == "full"
     assert len(json.loads(host.check_output("backups restic snapshots --tag shop --json"))) == 2
+
+
+def test_a_first_backup_that_ends_while_the_role_looks_is_seen(host: Any) -> None:
+    """Here systemctl answers when the backup is over; before that there is no sign of it but the unit at work."""
+    look = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__backups_look_script"]
+    unit, made = "backups-postgres@full", "/var/lib/backups/postgres/full"
+    wait = f"until [ -e {made} ] && ! systemctl is-active {unit} | grep -q ing; do sleep 0.1; done"
+    late = f'#!/bin/sh\nPATH=/usr/bin\n{wait}\nexec systemctl "$@"'
+    host.check_output(f"mkdir -p {LATE} && echo %s > {LATE}/systemctl && chmod +x {LATE}/systemctl", late)
+    host.check_output(f"rm {made} && systemctl start --no-block {unit}")
+    seen = host.check_output("PATH=%s:$PATH timeout 60 sh -c %s look %s", LATE, look, unit)
+    host.check_output(f"rm -r {LATE}")
+    assert "file postgres/full" in seen.splitlines()
 
 
 @pytest.mark.parametrize("name", ["backups-postgres@full", "backups-postgres@diff", "backups-media"])
@@ -157,7 +174,7 @@ def test_the_account_of_the_database_cannot_touch_the_media(host: Any) -> None:
 def test_no_key_is_in_a_process_list_the_journal_or_the_properties_of_a_unit(host: Any) -> None:
     look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
     start = "systemctl start --no-block backups-media backups-postgres@full; sleep 0.1"
-    seen = host.check_output(f"{start}; while {RUNNING}; do {look} 2>/dev/null; done")
+    seen = host.check_output(f"{start}; while {RUNNING}; do {look} 2>/dev/null; sleep 0.05; done")
     assert "restic" in seen
     assert "pgbackrest" in seen
     seen += host.check_output("journalctl --no-pager; cat /var/log/pgbackrest/*; cat /var/log/postgresql/*.log")

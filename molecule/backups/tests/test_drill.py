@@ -139,6 +139,11 @@ def test_a_healthy_server_passes_and_its_database_notices_nothing(host: Any) -> 
     ]  # fmt: skip
 
 
+def test_the_log_is_not_fetched_in_the_background_where_two_fetchers_can_meet(host: Any) -> None:
+    look = "while kill -0 $drill 2>/dev/null; do pgrep -f 'archive-get[:]async' || true; done"
+    assert host.check_output(f"systemctl start backups-drill-postgres & drill=$!; {look}; wait $drill") == ""
+
+
 def test_healthy_media_pass_whatever_became_of_them_since(host: Any) -> None:
     host.check_output(f"cd {MEDIA} && echo 2 > changing && rm going && echo 2 > new && mv /srv/elsewhere elsewhere")
     assert drill(host, "media") == ""
@@ -270,3 +275,21 @@ def test_no_drill_has_told_a_key(host: Any) -> None:
     said = host.check_output("journalctl --no-pager -u 'backups-drill-*'; cat /var/lib/backups/*/drill.json")
     assert "restore command end" in said
     assert [secret for secret in SECRETS if secret in said] == []
+
+
+SLOW = """\
+#!/bin/sh
+case "$*" in *"archive-get 0"*) ! mkdir /tmp/waited 2>/dev/null || sleep 65 ;; esac
+exec /usr/bin/pgbackrest "$@"
+"""
+
+
+def test_a_log_that_is_long_on_its_way_is_waited_for(host: Any) -> None:
+    place = "/usr/local/bin/pgbackrest"
+    host.check_output(f"cat >{place} <<'END'\n{SLOW}END\nchmod 755 {place}")
+    started = time.monotonic()
+    try:
+        assert drill(host, "postgres") == ""
+    finally:
+        host.check_output(f"rm -rf {place} /tmp/waited")
+    assert time.monotonic() - started > 65

@@ -76,7 +76,7 @@ def test_no_secret_is_in_a_process_list_a_log_or_a_file_for_everybody(host: Any)
     stranger = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
     look = f"{stranger} cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '"
     start = "systemctl start --no-block backups-media backups-postgres@diff; sleep 0.1"
-    seen = host.check_output(f"{start}; while {RUNNING}; do {look} 2>/dev/null; done")
+    seen = host.check_output(f"{start}; while {RUNNING}; do {look} 2>/dev/null; sleep 0.05; done")
     for program in ("restic", "pgbackrest", "ssh"):
         assert program in seen
     seen += host.check_output("journalctl --no-pager; cat /var/log/pgbackrest/*; cat /var/log/postgresql/*.log")

@@ -20,6 +20,8 @@ BED = f"restore-{hashlib.sha1(str(EPHEMERAL).encode(), usedforsecurity=False).he
 TESTBED = [sys.executable, str(ROOT / "molecule/shared/testbed.py")]
 SECRETS = ["canary-secret-key", "canary-access-key"]
 MEDIA = "/srv/shop/media"
+# What the app alone knows, and what it shows only to some.
+CURSOR, INVOICE = "/var/lib/django/shop/cursor.txt", "/srv/shop/protected/invoice.txt"
 testinfra_hosts = ["ansible://site1"]
 
 
@@ -77,8 +79,16 @@ def wait_for_backups(host: Any) -> None:
     host.check_output(f"while {running}; do sleep 0.2; done")
 
 
-def answers(host: Any, app: str = "shop") -> str:
-    fetch = f"curl -sk --max-time 5 --resolve {app}.test:443:127.0.0.1 -o /dev/null -w '%{{http_code}}'"
+def assert_its_files_are_as_they_were(host: Any) -> None:
+    assert host.check_output(f"cd {MEDIA} && stat -c '%n %U %G %a' *") == "photo.jpg shop shop 640"
+    assert host.check_output(f"cmp {MEDIA}/photo.jpg /usr/bin/psql && echo same") == "same"
+    assert host.check_output(f"cat {CURSOR} {INVOICE}").split() == ["7", "paid"]
+    owned = host.check_output(f"stat -c '%U %G %a' {CURSOR} {INVOICE} $(dirname {CURSOR} {INVOICE})")
+    assert owned.splitlines() == ["shop shop 640", "shop www-data 640", "shop root 700", "shop www-data 2750"]
+
+
+def answers(host: Any, app: str = "shop", options: str = "") -> str:
+    fetch = f"curl -sk --max-time 5 {options} --resolve {app}.test:443:127.0.0.1 -o /dev/null -w '%{{http_code}}'"
     return str(host.check_output(f"{fetch} https://{app}.test/"))
 
 
@@ -86,7 +96,7 @@ def answers(host: Any, app: str = "shop") -> str:
 def visitors(host: Any, app: str) -> Iterator[list[str]]:
     """Ask an app again and again, and give its answers at the end."""
     found: list[str] = []
-    ask = f"while sleep 0.1; do curl -sk --max-time 5 --resolve {app}.test:443:127.0.0.1 -o /dev/null "
+    ask = f"while sleep 0.3; do curl -sk --max-time 5 --resolve {app}.test:443:127.0.0.1 -o /dev/null "
     ask += f"-w '%{{http_code}}\\n' https://{app}.test/ || true; done"
     process = subprocess.Popen([*TESTBED, "ssh", BED, "site1", ask], stdout=subprocess.PIPE, text=True)
     try:
@@ -101,9 +111,11 @@ def visitors(host: Any, app: str) -> Iterator[list[str]]:
 def something_to_lose(host: Any) -> None:
     wait_for_backups(host)
     for app in ("shop", "blog"):
-        sql(host, "CREATE TABLE IF NOT EXISTS ledger (id serial, at timestamptz DEFAULT clock_timestamp())", app)
+        sql(host, "DROP TABLE IF EXISTS ledger", app)
+        sql(host, "CREATE TABLE ledger (id serial, at timestamptz DEFAULT clock_timestamp())", app)
         sql(host, "INSERT INTO ledger SELECT FROM generate_series(1, 100)", app)
     host.check_output(f"install -o shop -g shop -m 640 /usr/bin/psql {MEDIA}/photo.jpg")
+    host.check_output(f"runuser -u shop -- sh -c 'umask 027; echo 7 >{CURSOR}; echo paid >{INVOICE}'")
     host.check_output("systemctl start backups-media backups-postgres@full")
 
 
@@ -137,9 +149,10 @@ def test_a_mistake_is_named_and_changes_nothing(host: Any, variables: dict[str, 
 
 def test_one_app_comes_back_as_it_was_and_the_other_one_serves_all_the_time(host: Any) -> None:
     then = moment(host)
+    assert answers(host, options="--cookie-jar /root/cookies") == "200"
     sql(host, "DELETE FROM ledger")
     sql(host, "INSERT INTO ledger DEFAULT VALUES", "blog")
-    host.check_output(f"rm {MEDIA}/photo.jpg; echo later > {MEDIA}/later.txt")
+    host.check_output(f"rm {MEDIA}/photo.jpg {INVOICE}; echo later >{MEDIA}/later.txt; echo 9 >{CURSOR}")
     archived(host)
     started = host.check_output("systemctl show --value -p ActiveEnterTimestamp 'gunicorn-blog@*.service'")
     with visitors(host, "blog") as found, visitors(host, "shop") as waiting:
@@ -152,60 +165,64 @@ def test_one_app_comes_back_as_it_was_and_the_other_one_serves_all_the_time(host
     assert sql(host, "SELECT count(*) FROM ledger") == "100"
     assert sql(host, "SELECT count(*) FROM ledger", "blog") == "101"
     assert host.check_output("systemctl show --value -p ActiveEnterTimestamp 'gunicorn-blog@*.service'") == started
-    assert host.check_output(f"cd {MEDIA} && stat -c '%n %U %G %a' *") == "photo.jpg shop shop 640"
-    assert host.check_output(f"cmp {MEDIA}/photo.jpg /usr/bin/psql && echo same") == "same"
-    assert answers(host) == "200"
+    assert_its_files_are_as_they_were(host)
+    # Also to who came after the moment that is back: the database knows nothing of that session.
+    assert answers(host, options="--cookie /root/cookies") == "200"
     # What was there before is still there, and the message says where.
     [old] = sql(host, "SELECT datname FROM pg_database WHERE datname ~ '^shop_replaced_'", "postgres").split()
     assert sql(host, "SELECT count(*) FROM ledger", old) == "0"
     assert host.check_output("cat /srv/shop/media.replaced-*/later.txt") == "later"
+    assert host.check_output("cat /var/lib/django/shop.replaced-*/cursor.txt") == "9"
     assert f"database {old}" in text
 
 
-def test_rows_that_were_deleted_by_mistake_come_back_and_the_next_backup_works(host: Any) -> None:
+def kill_a_restore(host: Any, signs: str, **variables: str) -> None:
+    """Kill a restore of all databases as soon as there is something with such a name."""
+    host.check_output("rm -rf /var/lib/postgresql/*/main.replaced-*")
+    kill = "timeout 600 sh -c 'until systemctl is-active --quiet backups-restore; do sleep 0.2; done; "
+    kill += f"until ls -d /var/lib/postgresql/*/main.{signs}; do sleep 0.02; done'; "
+    kill += "systemctl kill --signal=KILL backups-restore"
+    killer = subprocess.Popen([*TESTBED, "ssh", BED, "site1", kill], stdout=subprocess.DEVNULL)
+    done = play("restore", django_restore="all", django_restore_confirm="all", **variables)
+    killer.wait()
+    assert done.returncode != 0
+    assert "it was interrupted; run it again" in said(done)
+
+
+def test_rows_that_were_deleted_by_mistake_come_back_also_when_a_restore_was_killed(host: Any) -> None:
     sql(host, "INSERT INTO ledger SELECT FROM generate_series(1, 7)")
     then = moment(host)
     sql(host, "DELETE FROM ledger")
     after = moment(host)
     archived(host)
-    restore("all", django_restore_time=then, django_restore_part="database")
-    assert sql(host, "SELECT count(*) FROM ledger") == "107"
+    before_the_mistake = {"django_restore_time": then, "django_restore_part": "database"}
+    kill_a_restore(host, "restored-*", **before_the_mistake)
+    assert sql(host, "SELECT count(*) FROM ledger") == "0"
     assert answers(host) == "200"
-    assert answers(host, "blog") == "200"
+    kill_a_restore(host, "replaced-*", **before_the_mistake)
+    restore("all", **before_the_mistake)
+    assert sql(host, "SELECT count(*) FROM ledger") == "107"
+    assert answers(host) == answers(host, "blog") == "200"
+    assert host.run("ls -d /var/lib/postgresql/*/main.restored-*").rc != 0
     wait_for_backups(host)
+    # The next backup works.
     host.check_output("systemctl start backups-postgres@diff")
     archived(host)
-    # Also what a restore has undone can be reached.
-    restore("all", django_restore_time=after, django_restore_part="database")
+    # Also what a restore has undone can be reached. Where Redis does not let sessions be found, that is told.
+    host.check_output("sed -i '/^user shop /s/$/ -scan/' /etc/redis/users.acl; systemctl restart redis-server")
+    assert answers(host, options="--cookie-jar /root/cookies") == "200"
+    text = restore("shop", django_restore_time=after, django_restore_part="database")
+    assert "The sessions of shop are left in Redis on site1" in text
+    # So the other test could fail.
+    assert answers(host, options="--cookie /root/cookies") == "400"
     assert sql(host, "SELECT count(*) FROM ledger") == "0"
-    wait_for_backups(host)
-
-
-def test_a_restore_that_was_killed_harms_nothing_and_the_next_one_works(host: Any) -> None:
-    sql(host, "INSERT INTO ledger SELECT FROM generate_series(1, 5)")
-    archived(host)
-    for signal_after in ("restored-*", "replaced-*"):
-        kill = f"for try in $(seq 1000); do ls -d /var/lib/postgresql/*/main.{signal_after} && break; sleep 0.02; done"
-        host.check_output("rm -rf /var/lib/postgresql/*/main.replaced-*")
-        killer = subprocess.Popen(
-            [*TESTBED, "ssh", BED, "site1", f"{kill}; systemctl kill --signal=KILL backups-restore"],
-            stdout=subprocess.DEVNULL,
-        )
-        done = play("restore", django_restore="all", django_restore_confirm="all", django_restore_part="database")
-        killer.wait()
-        assert done.returncode != 0
-        assert "it was interrupted; run it again" in said(done)
-    restore("all", django_restore_part="database")
-    assert sql(host, "SELECT count(*) FROM ledger") == "5"
-    assert answers(host) == "200"
-    assert host.run("ls -d /var/lib/postgresql/*/main.restored-*").rc != 0
     wait_for_backups(host)
 
 
 def test_a_server_that_is_gone_comes_back_from_the_store_alone(host: Any) -> None:
     host.check_output("systemctl start backups-media")
-    write = "cd / && while sleep 0.2; do runuser -u postgres -- psql -XAtqc 'INSERT INTO ledger DEFAULT VALUES "
-    write += "RETURNING id, extract(epoch FROM clock_timestamp())' shop || exit; done"
+    write = "cd / && exec runuser -u postgres -- psql -XAtq shop <<'END'\nINSERT INTO ledger DEFAULT VALUES "
+    write += "RETURNING id, extract(epoch FROM clock_timestamp()) \\watch 0.2\nEND"
     writer = subprocess.Popen([*TESTBED, "ssh", BED, "site1", write], stdout=subprocess.PIPE, text=True)
     time.sleep(100)
     lost = time.time()
@@ -223,7 +240,7 @@ def test_a_server_that_is_gone_comes_back_from_the_store_alone(host: Any) -> Non
     print(f"the youngest of the rows that came back was written {lost - youngest:.1f} s before the loss")
     assert expected - there == set()
     assert answers(host) == answers(host, "blog") == "200"
-    assert host.check_output(f"cd {MEDIA} && stat -c '%n %U %G %a' *") == "photo.jpg shop shop 640"
+    assert_its_files_are_as_they_were(host)
     wait_for_backups(host)
     host.check_output("systemctl start backups-postgres@diff backups-media")
     again = play("site")

@@ -76,10 +76,16 @@ def arguments() -> argparse.Namespace:
         one.add_argument("revision", help="what they were made with")
     one = action("restore-plan", "say what a restore would do", lambda known, asked: restore.plan(known, asked.request))
     one.add_argument("request", type=restore.requested, help="what to restore, as JSON")
-    one = action(
-        "restore", "bring back what a repository holds", lambda known, asked: restore.restore(known, asked.request)
-    )
-    one.add_argument("request", type=restore.requested, help="what to restore, as JSON")
+    for one in (
+        action(
+            "restore", "bring back what a repository holds", lambda known, asked: restore.restore(known, asked.request)
+        ),
+        action("restore-fetch", "its first step alone", lambda known, asked: restore.fetch(known, asked.request)),
+        action("restore-hold", "stop what writes", lambda _known, asked: restore.hold(asked.request)),
+        action("restore-swap", "its last step alone", lambda known, asked: restore.swap(known, asked.request)),
+    ):
+        one.add_argument("request", type=restore.requested, help="what to restore, as JSON")
+    action("restore-end", "start what was stopped, and tidy up", lambda known, _asked: restore.end(known))
     one = action(
         "stage",
         "what `restore` does as the account of the database",

@@ -51,7 +51,6 @@ def drill(settings: Settings) -> bool:
     # What hands over the log of the running cluster must not wait for the drill.
     os.environ |= {
         "PGBACKREST_LOCK_PATH": str(folder / "lock"),
-        "PGBACKREST_SPOOL_PATH": str(folder / "spool"),
         "PGBACKREST_LOG_LEVEL_FILE": "off",
         "PGOPTIONS": PATIENT,
     }

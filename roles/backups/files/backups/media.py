@@ -94,13 +94,20 @@ def _save_in(settings: Settings, repository: Repository) -> int:
     """Save everything in one repository, and return how many bytes were added."""
     restic(repository, "cat", "config")  # one that does not answer is found out at once
     restic(repository, "unlock")  # only what a run left behind that was killed
-    missing = [f"{saved.name}: {saved.path} is not there" for saved in settings.saved if not saved.path.exists()]
-    added = sum(_save(repository, saved) for saved in settings.saved if saved.path.exists())
+    faults = {saved: _fault(saved.path) for saved in settings.saved}
+    added = sum(_save(repository, saved) for saved, fault in faults.items() if not fault)
     _forget(settings, repository)
     restic(repository, "check", "--quiet", limit=HOUR)
-    if missing:
-        raise Failure("; ".join(missing))
+    if any(faults.values()):
+        raise Failure("; ".join(f"{saved.name}: {saved.path} {fault}" for saved, fault in faults.items() if fault))
     return added
+
+
+def _fault(path: Path) -> str:
+    """Say why it cannot be saved, or nothing. What root cannot read restic leaves out, and says nothing."""
+    if not path.exists():
+        return "is not there"
+    return "" if os.access(path, os.R_OK) else "cannot be read by root; on NFS that takes the option no_root_squash"
 
 
 def _save(repository: Repository, saved: Saved) -> int:

@@ -46,6 +46,8 @@ RECOVERY_SETTINGS = (
     "restore_command", "recovery_target", "recovery_target_time", "recovery_target_timeline", "recovery_target_action",
 )  # fmt: skip
 NOT_THERE = 1
+# Also the first piece of log may be long on its way.
+MOST = 6 * HOUR
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def recovered(cluster: Cluster, source: Source, data: Path) -> Iterator[Recovere
         options = ["-o", f"-c config_file={runtime}/postgresql.conf"]
         try:
             try:
-                run(cluster.program("pg_ctl"), "start", "-w", "-s", "-D", str(data), "-l", str(log), *options)
+                start = [cluster.program("pg_ctl"), "start", "-w", "-t", str(MOST), "-s"]
+                run(*start, "-D", str(data), "-l", str(log), *options, limit=MOST)
                 _wait(data, runtime)
             except Failure:
                 raise Failure(f"it does not start from repository {source.repository.name}: {_why(log)}") from None
@@ -127,7 +130,7 @@ def _restore(source: Source, data: Path) -> None:
     if source.database:
         arguments += [f"--db-include={source.database}"]
     try:
-        pgbackrest(*arguments, "restore", repository=source.repository, limit=6 * HOUR, shown=True)
+        pgbackrest(*arguments, "restore", repository=source.repository, limit=MOST, shown=True)
     except Failure as failure:
         name = source.repository.name
         raise Failure(f"backup {label} cannot be read from repository {name}, an older one may be: {failure}") from None
@@ -179,7 +182,7 @@ def _configure(cluster: Cluster, data: Path, runtime: Path) -> None:
 
 def _wait(data: Path, runtime: Path) -> None:
     """Wait until it has recovered; pg_ctl only waits for the beginning of that."""
-    until = time.monotonic() + 6 * HOUR
+    until = time.monotonic() + MOST
     while time.monotonic() < until:
         if run("pg_isready", "-h", str(runtime), accepted=(0, 1, 2)).endswith("accepting connections\n"):
             return

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Bring back what a repository holds: first beside what is there, then in its place.
 
-Nothing is removed: what was there before stays beside it, under another name.
+Nothing is removed: what was there before stays beside it, under another name. Where a site has several hosts, somebody
+else calls the steps on each of them: fetch, hold, swap, end.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,10 +35,12 @@ RESULT = STATE / "restore.json"
 ROOM = 1.2
 ATTEMPTS = 10
 
+Told = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: the whole cluster or some of its databases, and the media of these names, as of the accounts."""
+    """What is asked: the whole cluster or some of its databases, and the directories of these names."""
 
     repository: str | None
     moment: str | None
@@ -78,16 +82,13 @@ def _plan(settings: Settings, request: Request, told: dict[str, list[str]]) -> N
         _plan_databases(settings.cluster, repository, request, told)
     for saved in _chosen(settings, request):
         snapshot = _snapshot(repository, saved, request.time())
+        if snapshot is None:
+            told["brings"].append(f"{saved.name}: nothing, because no version is as old as that; {saved.path} stays")
+            continue
         told["brings"].append(f"{saved.name}: files as of {snapshot['time'][:19]} from repository {repository.name}")
-        needed = _size_of(repository, snapshot)
-        if saved.path.exists():
-            files = sum(len(names) for _folder, _folders, names in os.walk(saved.path))
+        if files := sum(len(names) for _folder, _folders, names in os.walk(saved.path)):
             told["replaces"].append(f"{saved.path} ({files} files)")
-        if saved.path.is_mount():
-            told["problems"].append(
-                f"{saved.path} is a file system of its own: restore beside it by hand (backups restic)"
-            )
-        told["problems"] += _too_little_room(saved.path.parent, needed)
+        told["problems"] += _too_little_room(_folder_for(saved.path, "x").parent, _size_of(repository, snapshot))
 
 
 def _plan_databases(cluster: Cluster, repository: Repository, request: Request, told: dict[str, list[str]]) -> None:
@@ -138,15 +139,16 @@ def _chosen(settings: Settings, request: Request) -> list[Saved]:
     return [saved for saved in settings.saved if saved.name in request.media]
 
 
-def _snapshot(repository: Repository, saved: Saved, moment: datetime | None) -> dict[str, Any]:
+def _snapshot(repository: Repository, saved: Saved, moment: datetime | None) -> dict[str, Any] | None:
+    """Return the newest version of that time; what an app has besides its uploads was not always saved."""
     found = [
         snapshot
         for snapshot in media.snapshots(repository, saved)
         if moment is None or datetime.fromisoformat(snapshot["time"]) <= moment
     ]
-    if not found:
+    if not found and saved.name == saved.account:
         raise Failure(f"{saved.name}: repository {repository.name} has no version of its files that is as old as that")
-    return found[-1]
+    return found[-1] if found else None
 
 
 def _size_of(repository: Repository, snapshot: dict[str, Any]) -> int:
@@ -158,29 +160,59 @@ def _size_of(repository: Repository, snapshot: dict[str, Any]) -> int:
 
 
 def restore(settings: Settings, request: Request) -> bool:
-    """Do it, and keep as JSON what became of it."""
+    """Do all of it, and let nothing write only while it takes its place."""
+
+    def act(told: Told) -> None:
+        _fetch(settings, request, told)
+        with _held(request):
+            _swap(settings, request, told)
+
+    return _noted(act, {})
+
+
+def fetch(settings: Settings, request: Request) -> bool:
+    """Bring it beside what is there."""
+    return _noted(lambda told: _fetch(settings, request, told), {})
+
+
+def swap(settings: Settings, request: Request) -> bool:
+    """Let what was fetched take its place."""
+    return _noted(lambda told: _swap(settings, request, told), records.read(RESULT))
+
+
+def end(settings: Settings) -> bool:
+    """Start what was stopped, and remove what was fetched and has taken no place."""
+    release()
+    if settings.cluster:
+        _sweep(settings.cluster)
+    for saved in settings.saved:
+        _sweep_directory(saved.path)
+    return True
+
+
+def _noted(act: Callable[[Told], None], before: Told) -> bool:
+    """Act, and keep as JSON what became of it, together with what an earlier step has told."""
     started = time.time()
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    told: dict[str, Any] = {"ok": False, "reason": "", "done": [], "kept": []}
-    records.write(RESULT, {**told, "reason": "it was interrupted; run it again"})
+    told: Told = {"done": [], "kept": [], **before, "ok": False, "reason": ""}
+    # What was fetched may have been swapped by then.
+    unfinished = {key: value for key, value in told.items() if key != "fetched"}
+    records.write(RESULT, {**unfinished, "reason": "it was interrupted; run it again"})
     try:
-        _restore(settings, request, stamp, told)
+        act(told)
         told["ok"] = True
     except (Failure, ValueError, OSError) as problem:
         told["reason"] = str(problem)
         say(told["reason"])
-    told["seconds"] = round(time.time() - started, 1)
+    told["seconds"] = round(time.time() - started + before.get("seconds", 0), 1)
     records.write(RESULT, told)
     return bool(told["ok"])
 
 
-def _restore(settings: Settings, request: Request, stamp: str, told: dict[str, Any]) -> None:
+def _fetch(settings: Settings, request: Request, told: Told) -> None:
     repository = settings.repository(request.repository)
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    directories = {saved.name: _fetch_files(repository, saved, request, stamp) for saved in _chosen(settings, request)}
     cluster = settings.cluster
-    with records.alone(media.LOCK):
-        staged_media = [
-            (saved, _stage_media(repository, saved, request, stamp)) for saved in _chosen(settings, request)
-        ]
     if cluster and (request.cluster or request.databases):
         _sweep(cluster)
         asked = json.dumps({"repository": repository.name, "moment": request.moment, "stamp": stamp})
@@ -189,14 +221,22 @@ def _restore(settings: Settings, request: Request, stamp: str, told: dict[str, A
             until = run("runuser", "-u", "postgres", "--", PROGRAM, "stage", asked, name, limit=12 * HOUR, shown=True)
             last = until.strip().splitlines()[-1]
             told["done"].append(f"{name or 'all databases'}, up to the last transaction, {last}")
-    with _held(request):
-        if cluster and request.cluster:
-            told["kept"] += _swap_cluster(cluster, stamp)
-        elif cluster:
-            for name in request.databases:
-                told["kept"] += _swap_database(cluster, name, stamp)
-        for saved, staged in staged_media:
-            told["kept"] += _swap_directory(saved.path, staged, stamp)
+    told["fetched"] = {"stamp": stamp, "directories": {name: path for name, path in directories.items() if path}}
+
+
+def _swap(settings: Settings, request: Request, told: Told) -> None:
+    if "fetched" not in told:
+        raise Failure("nothing was fetched that could take the place of anything")
+    fetched = told.pop("fetched")
+    stamp, cluster = fetched["stamp"], settings.cluster
+    if cluster and request.cluster:
+        told["kept"] += _swap_cluster(cluster, stamp)
+    elif cluster:
+        for name in request.databases:
+            told["kept"] += _swap_database(cluster, name, stamp)
+    for saved in _chosen(settings, request):
+        if staged := fetched["directories"].get(saved.name):
+            told["kept"] += _swap_directory(saved.path, Path(staged), stamp)
             told["done"].append(f"{saved.name}, its files")
 
 
@@ -209,8 +249,8 @@ def stage(settings: Settings, asked: str, name: str) -> bool:
     source = Source(settings.repository(given["repository"]), moment, name or None)
     data = _staged(settings.cluster, given["stamp"])
     # What hands over the log of the running cluster must not wait for this.
-    engine = Path(f"{data}-engine")
-    os.environ |= {"PGBACKREST_LOCK_PATH": f"{engine}/lock", "PGBACKREST_SPOOL_PATH": f"{engine}/spool"}
+    locks = Path(f"{data}-locks")
+    os.environ["PGBACKREST_LOCK_PATH"] = str(locks)
     try:
         with recovered(settings.cluster, source, data) as copy:
             if name:
@@ -223,7 +263,7 @@ def stage(settings: Settings, asked: str, name: str) -> bool:
         remove(data)
         raise
     finally:
-        shutil.rmtree(engine, ignore_errors=True)
+        shutil.rmtree(locks, ignore_errors=True)
     if name:
         remove(data)
     print(until or "that of the backup", flush=True)
@@ -324,19 +364,31 @@ def _swap_database(cluster: Cluster, name: str, stamp: str) -> list[str]:
 # --- Directories ---
 
 
-def _stage_media(repository: Repository, saved: Saved, request: Request, stamp: str) -> Path:
-    """Bring a directory back beside the one in use, and return where it is."""
-    for left in saved.path.parent.glob(f".{saved.path.name}.restored-*"):
+def _folder_for(path: Path, stamp: str) -> Path:
+    """Return where a directory comes first: on the file system on which it is to be."""
+    return path / f".restored-{stamp}" if path.is_mount() else path.with_name(f".{path.name}.restored-{stamp}")
+
+
+def _sweep_directory(path: Path) -> None:
+    for left in _folder_for(path, "").parent.glob(f"{_folder_for(path, '').name}*"):
         shutil.rmtree(left)
-    snapshot = _snapshot(repository, saved, request.time())
-    folder = saved.path.with_name(f".{saved.path.name}.restored-{stamp}")
-    folder.mkdir(mode=0o700, parents=True)
-    media.restic(
-        repository, "restore", "--no-lock", snapshot["id"], "--target", str(folder), limit=12 * HOUR, shown=True
-    )
+
+
+def _fetch_files(repository: Repository, saved: Saved, request: Request, stamp: str) -> str:
+    """Bring a directory back beside the one in use, and return where it is; nothing, where there is no version."""
+    _sweep_directory(saved.path)
+    with records.alone(media.LOCK):
+        snapshot = _snapshot(repository, saved, request.time())
+        if snapshot is None:
+            return ""
+        folder = _folder_for(saved.path, stamp)
+        folder.mkdir(mode=0o700, parents=True)
+        media.restic(
+            repository, "restore", "--no-lock", snapshot["id"], "--target", str(folder), limit=12 * HOUR, shown=True
+        )
     staged = folder / str(snapshot["paths"][0]).lstrip("/")
-    _own(staged, saved.name)
-    return staged
+    _own(staged, saved.account)
+    return str(staged)
 
 
 def _own(staged: Path, account: str) -> None:
@@ -357,13 +409,28 @@ def _own(staged: Path, account: str) -> None:
 
 
 def _swap_directory(path: Path, staged: Path, stamp: str) -> list[str]:
-    old = path.with_name(f"{path.name}.replaced-{stamp}")
-    kept = path.exists()
-    if kept:
-        path.rename(old)
-    staged.rename(path)
-    shutil.rmtree(path.with_name(f".{path.name}.restored-{stamp}"))
-    return [str(old)] if kept else []
+    folder = _folder_for(path, stamp)
+    if path.is_mount():
+        old = path / f".replaced-{stamp}"
+        old.mkdir(mode=0o700)
+        _move_contents(path, old)
+        _move_contents(staged, path)
+    else:
+        old = path.with_name(f"{path.name}.replaced-{stamp}")
+        if path.exists():
+            path.rename(old)
+        staged.rename(path)
+    shutil.rmtree(folder)
+    if old.exists() and not any(old.iterdir()):
+        old.rmdir()
+    return [str(old)] if old.exists() else []
+
+
+def _move_contents(source: Path, target: Path) -> None:
+    """Move what is in a directory that cannot be moved itself, but nothing that restores have put there."""
+    for entry in list(source.iterdir()):
+        if not re.fullmatch(r"\.re(stored|placed)-\d{8}T\d{6}", entry.name):
+            entry.rename(target / entry.name)
 
 
 # --- Who writes, waits ---
@@ -371,23 +438,33 @@ def _swap_directory(path: Path, staged: Path, stamp: str) -> list[str]:
 
 @contextmanager
 def _held(request: Request) -> Iterator[None]:
-    """Let nothing write meanwhile. What is stopped is noted: if this run is killed, the next one starts it again."""
+    try:
+        hold(request)
+        yield
+    finally:
+        release()
+
+
+def hold(request: Request) -> bool:
+    """Let nothing write until `release`. What is stopped is noted: if this run is killed, a later one starts it."""
     before = records.read(HELD)
     units = sorted({*before.get("units", []), *_running(request.units)})
     flags = sorted({*before.get("flags", []), *_missing(request.flags)})
     records.write(HELD, {"units": units, "flags": flags})
-    try:
-        for flag in flags:
-            Path(flag).touch(mode=0o644)
-        if units:
-            run("systemctl", "stop", *units, limit=10 * MINUTE)
-        yield
-    finally:
-        if units:
-            run("systemctl", "start", *units, limit=10 * MINUTE)
-        for flag in flags:
-            Path(flag).unlink(missing_ok=True)
-        HELD.unlink()
+    for flag in flags:
+        Path(flag).touch(mode=0o644)
+    if units:
+        run("systemctl", "stop", *units, limit=10 * MINUTE)
+    return True
+
+
+def release() -> None:
+    held = records.read(HELD)
+    if units := held.get("units"):
+        run("systemctl", "start", *units, limit=10 * MINUTE)
+    for flag in held.get("flags", []):
+        Path(flag).unlink(missing_ok=True)
+    HELD.unlink(missing_ok=True)
 
 
 def _running(patterns: Iterable[str]) -> Iterator[str]:

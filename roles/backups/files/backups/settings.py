@@ -26,6 +26,8 @@ class Saved:
 
     name: str
     path: Path
+    account: str
+    """Whose it is."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ def read() -> Settings:
         repositories=[Repository(**repository) for repository in given.pop("repositories")],
         cluster=Cluster(**{**cluster, "data": Path(cluster["data"])}) if cluster else None,
         drill_directory=Path(given.pop("drill_directory")),
-        saved=[Saved(saved["name"], Path(saved["path"])) for saved in given.pop("saved")],
+        saved=[
+            Saved(saved["name"], Path(saved["path"]), saved.get("account", saved["name"]))
+            for saved in given.pop("saved")
+        ],
         **given,
     )
