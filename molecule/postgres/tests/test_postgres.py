@@ -64,8 +64,14 @@ def test_a_query_that_takes_too_long_is_cancelled_and_logged(host: Any) -> None:
     started = time.monotonic()
     assert "statement timeout" in ask(host, "SELECT pg_sleep(20), 'runaway'")
     assert time.monotonic() - started < 10
-    assert ask(host, "SELECT pg_sleep(0.7), 'dawdler'") == "|dawdler"
-    assert host.run("grep -E 'duration: .*dawdler' /var/log/postgresql/*-main.log").rc == 0
+    dawdler = f"dawdler {time.time_ns()}"
+    assert ask(host, f"SELECT pg_sleep(0.7), '{dawdler}'") == f"|{dawdler}"
+    assert host.run(f"grep -E 'duration: .*{dawdler}' /var/log/postgresql/*-main.log").rc == 0
+
+
+def test_what_an_application_can_set_for_itself_stays_as_it_is(host: Any) -> None:
+    said = administrate(host, "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'")
+    assert (ask(host, "SHOW timezone") == "Asia/Tokyo") is (said == "undone by hand")
 
 
 def test_damage_on_the_disk_would_be_noticed(host: Any) -> None:

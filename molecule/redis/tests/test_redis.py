@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 SOCKET = "/run/redis/redis-server.sock"
-CANARIES = ("canary-shop-redis-password", "canary-blog-redis-password")
+CANARIES = ("canary-shop-redis-password", "canary-blog-redis-password", "canary-wiki-redis-password")
 
 
 def ask(host: Any, user: str, *command: str, group: str = "redis") -> str:
@@ -26,6 +26,11 @@ def test_an_application_reads_what_it_wrote(host: Any) -> None:
 @pytest.mark.parametrize("command", ["GET blog:post", "SET blog:post x", "DEL blog:post", "SUBSCRIBE blog:news"])
 def test_an_application_cannot_reach_the_keys_of_another(host: Any, command: str) -> None:
     assert ask(host, "shop", *command.split()).startswith("NOPERM")
+
+
+@pytest.mark.parametrize("command", ["SET colour green", "PUBLISH news x"])
+def test_an_application_without_a_prefix_reaches_every_key(host: Any, command: str) -> None:
+    assert ask(host, "wiki", *command.split()) in ("OK", "0")
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "CONFIG GET *", "KEYS *", "MONITOR", "ACL LIST", "SHUTDOWN"])
