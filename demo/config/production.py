@@ -67,12 +67,17 @@ if django.VERSION >= (6, 0):
 # --- Static files with hashed names, and media, both served by nginx ---
 STATIC_ROOT = env.str("STATIC_ROOT")
 MEDIA_ROOT = env.str("MEDIA_ROOT")
-STATIC_URL = "/static/"
-MEDIA_URL = "/media/"
+STATIC_URL = env.str("STATIC_URL", default="/static/")
+MEDIA_URL = env.str("MEDIA_URL", default="/media/")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
+
+# --- A path of a domain, where other sites may be beside this one ---
+FORCE_SCRIPT_NAME = env.str("FORCE_SCRIPT_NAME", default=None)
+LOGIN_URL = "login"
+SESSION_COOKIE_NAME = env.str("SESSION_COOKIE_NAME", default="sessionid")
 
 # --- Mail: Django 6.1 has a new form for it ---
 mail = env.email_url("EMAIL_URL", default="smtp://localhost:25")

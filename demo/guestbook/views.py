@@ -83,6 +83,7 @@ def status(_request: HttpRequest) -> JsonResponse:
             "django": django.get_version(),
             "python": platform.python_version(),
             "process": os.getpid(),
+            "host": platform.node(),
             "release": str(settings.BASE_DIR),
         },
     )

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Tell as JSON what a report needs to know of this server. Reads, and changes nothing.
 
-Gets on standard input {"apps": [{"name", "domain", "root", "socket", "health_path"}...]}.
+Gets on standard input {"runs": [...], "apps": [{"name", "domain", "root", "socket", "health_path"}...]}, with `app` and
+`web` in `runs` where this server has them.
 """
 
 from __future__ import annotations
@@ -149,22 +150,21 @@ def failed_units() -> list[str]:
 
 def disks() -> dict[str, int]:
     """Return how full, in percent, the file systems are on which something grows."""
-    lines = output("df", "--output=pcent,target", "/", "/srv", "/var/lib", "/var/backups").splitlines()[1:]
+    places = ["/", "/srv", "/srv/backups", "/var/lib", "/var/backups"]
+    lines = output("df", "--output=pcent,target", *places).splitlines()[1:]
     return {target: int(used.rstrip("%")) for used, target in (line.split(maxsplit=1) for line in lines)}
 
 
 def main() -> None:
     asked = json.load(sys.stdin)
-    apps = {}
+    apps: dict[str, dict[str, Any]] = {app["name"]: {} for app in asked["apps"]}
     not_renewed = renewals()
     for app in asked["apps"]:
-        root = Path(app["root"])
-        apps[app["name"]] = {
-            "release": release(root),
-            "last_deployment": last_deployment(root),
-            "health": health(app),
-            "certificate": {**certificate(app["domain"]), "renewal": not_renewed.get(app["name"])},
-        }
+        root, seen = Path(app["root"]), apps[app["name"]]
+        if "app" in asked["runs"]:
+            seen |= {"release": release(root), "last_deployment": last_deployment(root), "health": health(app)}
+        if "web" in asked["runs"]:
+            seen["certificate"] = {**certificate(app["domain"]), "renewal": not_renewed.get(app["name"])}
     found = {
         "now": time.time(),
         "apps": apps,

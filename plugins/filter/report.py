@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from ..module_utils import _apps, _report, _wiring
+from ..module_utils import _apps, _report
 
 
 def looked_for(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -17,16 +17,22 @@ def looked_for(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
             "domain": app["domains"][0],
             "root": app["root"],
             "socket": app["socket"],
-            "health_path": app["health_path"] or _wiring.HEALTH_PATH,
+            "health_path": app["probe_path"],
         }
         for app in apps
     ]
 
 
 def report(
-    looked: dict[str, Any], host: str, apps: list[dict[str, Any]], settings: Mapping[str, Any], drift: list[str] | None
+    looked: dict[str, Any],
+    place: dict[str, Any],
+    apps: list[dict[str, Any]],
+    settings: Mapping[str, Any],
+    drift: list[str] | None,
 ) -> dict[str, Any]:
-    return _report.report(host, _apps.plain(apps), _apps.plain(looked), _apps.plain(settings), _apps.plain(drift))
+    return _report.report(
+        _apps.plain(place), _apps.plain(apps), _apps.plain(looked), _apps.plain(settings), _apps.plain(drift)
+    )
 
 
 class FilterModule:

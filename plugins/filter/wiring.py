@@ -11,13 +11,15 @@ from typing import Any, Callable
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils import _apps, _wiring
+from ..module_utils import _apps, _hosts, _wiring
 
 
-def wired(apps: dict[str, Any], secrets: Mapping[str, Any], host: Mapping[str, int]) -> dict[str, Any]:
+def wired(
+    apps: dict[str, Any], secrets: Mapping[str, Any], host: Mapping[str, Any], here: _hosts.Place
+) -> dict[str, Any]:
     """Return the variables of all roles, for apps that app_problems found nothing wrong with."""
     try:
-        return _wiring.wired(_apps.checked(apps), dict(secrets), host)
+        return _wiring.wired(_apps.checked(apps), dict(secrets), host, here)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 
@@ -32,15 +34,19 @@ def role_options(role: str) -> dict[str, Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "app_hosts": _hosts.app_hosts,
             "app_problems": _wiring.problems,
-            "complete_secrets": _wiring.complete_secrets,
-            "lacks_secrets": _wiring.lacks_secrets,
+            "host_addresses": _hosts.addresses,
+            "host_problems": _hosts.problems,
+            "hosts_of": _hosts.hosts_of,
             "new_secrets": _wiring.new_secrets,
             "secret_names": _wiring.secret_names,
             "secret_problems": _wiring.secret_problems,
+            "several_hosts": _hosts.together,
             "misspelt_variables": _wiring.misspelt,
+            "place": _hosts.place,
+            "saved_hosts": _hosts.saved,
             "repository_problems": _wiring.unreadable,
             "role_options": role_options,
-            "split_problems": _wiring.split,
             "wired": wired,
         }

@@ -87,6 +87,8 @@ def on_server(lines: Iterable[str], app: str) -> dict[str, Any]:
         ),
         "has_uv": seen["uv"] != [[]],
         "python": " ".join(seen["python"][0]),
+        "machine": " ".join(seen["machine"][0]),
+        "media": seen.get("media", [[]])[0],
         "account": account,
         "groups": groups,
         **summary((line for line in lines if line.startswith("{")), current),

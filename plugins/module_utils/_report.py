@@ -33,9 +33,12 @@ def finding(severity: str, identity: str, message: str, hint: str = "") -> Findi
 def drifted(results: Mapping[str, Any], roles: Iterable[str]) -> list[str]:
     """Name what roles would have changed on a host, from what their tasks have registered in check mode."""
     found = []
+    roles = list(roles)
     for role in roles:
+        longer = tuple(f"__{other}_" for other in roles if other.startswith(f"{role}_"))
         for name in sorted(results):
-            if name.startswith(f"__{role}_") and isinstance(results[name], Mapping):
+            own = name.startswith(f"__{role}_") and not name.startswith(longer)
+            if own and isinstance(results[name], Mapping):
                 what = name.removeprefix(f"__{role}_").replace("_", " ")
                 found += [f"{role}: {part}" for part in _changed(results[name], what)]
     return found
@@ -51,15 +54,16 @@ def _changed(result: Mapping[str, Any], what: str) -> list[str]:
     return [str(name) for name in named] + unread or [what]
 
 
-def server_findings(looked: Mapping[str, Any], drift: list[str]) -> Iterator[Finding]:
-    yield from _listener_findings(looked["listeners"])
-    yield from _backup_findings(looked["backups"], looked["now"])
+def server_findings(looked: Mapping[str, Any], place: Mapping[str, Any], drift: list[str]) -> Iterator[Finding]:
+    yield from _listener_findings(looked["listeners"], place["ports"])
+    if place["saves"]:
+        yield from _backup_findings(looked["backups"], looked["now"])
     for unit in looked["failed_units"]:
         yield finding("warning", "unit_failed", f"{unit} has failed", f"see systemctl status {unit}")
-    for place, percent in looked["disks"].items():
+    for path, percent in looked["disks"].items():
         severity = next((name for name in ("error", "warning") if percent >= DISK_PERCENT[name]), "")
         if severity:
-            yield finding(severity, "disk_full", f"{place} is full to {percent} %")
+            yield finding(severity, "disk_full", f"{path} is full to {percent} %")
     for difference in drift:
         yield finding("warning", "drift", f"differs from the inventory: {difference}", "run groundwork.django.site")
 
@@ -135,8 +139,10 @@ def _newest(runs: Iterable[Mapping[str, Any]], repository: str) -> dict[str, Any
     return {key: newest[key] for key in ("succeeded", "seconds", "bytes") if key in newest}
 
 
-def _listener_findings(listeners: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+def _listener_findings(listeners: Iterable[Mapping[str, Any]], for_other_hosts: list[int]) -> Iterator[Finding]:
     for listener in listeners:
+        if listener["port"] in for_other_hosts:
+            continue
         said = f"{listener['program']} on {listener['address']}:{listener['port']} can be reached from elsewhere"
         if listener["program"] in PRIVATE_PROGRAMS:
             yield finding("error", "listens_publicly", said, "bind it to a socket or to 127.0.0.1")
@@ -145,6 +151,14 @@ def _listener_findings(listeners: Iterable[Mapping[str, Any]]) -> Iterator[Findi
 
 
 def app_findings(looked: Mapping[str, Any], settings: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    """What is wrong with the app where it runs, and with the web server where that is; both may be on one host."""
+    if "release" in looked:
+        yield from _release_findings(looked, settings)
+    if looked.get("release") != "" and "certificate" in looked:
+        yield from _certificate_findings(looked["certificate"], now)
+
+
+def _release_findings(looked: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Finding]:
     if not looked["release"]:
         yield finding("error", "not_deployed", "no release is in use", "run groundwork.django.site")
         return
@@ -159,7 +173,6 @@ def app_findings(looked: Mapping[str, Any], settings: Mapping[str, Any], now: fl
         yield finding(
             "warning", "deployment_failed", f"the last deployment failed at: {last.get('step', 'an unknown step')}"
         )
-    yield from _certificate_findings(looked["certificate"], now)
     yield from settings.get("findings", [])
     if settings.get("failed") and not settings.get("findings"):
         yield finding("error", "settings_not_checked", str(settings.get("msg")))
@@ -182,16 +195,21 @@ def _certificate_findings(certificate: Mapping[str, Any], now: float) -> Iterato
 
 
 def report(
-    host: str, apps: list[dict[str, Any]], looked: dict[str, Any], settings: Mapping[str, Any], drift: list[str] | None
+    place: Mapping[str, Any],
+    apps: list[dict[str, Any]],
+    looked: dict[str, Any],
+    settings: Mapping[str, Any],
+    drift: list[str] | None,
 ) -> dict[str, Any]:
     """Put together what was found on one host.
 
+    Of its `place` it takes the name `host`, the `ports` that are for other hosts, and whether it `saves` anything.
     `settings` has what django_settings_check said, by the app's name; without a `drift`, none was looked for.
     """
     described = {}
     for app in apps:
         seen = looked["apps"][app["name"]]
-        if seen["certificate"].get("until") is not None:
+        if seen.get("certificate", {}).get("until") is not None:
             left = seen["certificate"]["until"] - looked["now"]
             seen["certificate"] |= {"days": int(left // DAY), "left": _left(left), "mode": app["certificate"]["mode"]}
         checked = settings.get(app["name"], {})
@@ -205,13 +223,13 @@ def report(
             "findings": list(app_findings(seen, checked, looked["now"])),
         }
     return {
-        "host": host,
+        "host": place["host"],
         "time": datetime.fromtimestamp(looked["now"], timezone.utc).isoformat(timespec="seconds"),
         "apps": described,
         **{key: looked[key] for key in ("listeners", "failed_units", "disks")},
         "backups": described_backups(looked["backups"]),
         "drift": drift,
-        "findings": list(server_findings(looked, drift or [])),
+        "findings": list(server_findings(looked, place, drift or [])),
     }
 
 
@@ -252,15 +270,17 @@ def _backup_lines(backups: Mapping[str, Any], now: float) -> Iterator[str]:
 
 
 def _app_lines(app: Mapping[str, Any]) -> Iterator[str]:
-    if not app["release"]:
+    if app.get("release") == "":
         return
-    last, certificate = app["last_deployment"], app["certificate"]
-    since = f", {last['action']} by {last['by']} at {last['time']}" if last.get("to") == app["release"] else ""
-    versions = [f"{key.partition('_')[0].capitalize()} {version}" for key, version in app["versions"].items()]
-    yield f"  release      {app['release']}{since}"
-    yield f"  health       {app['health']['said']}"
-    yield f"  runs with    {', '.join(versions) or 'unknown versions'}"
-    yield f"  migrations   {', '.join(app['pending_migrations']) or 'none pending'}"
+    if "release" in app:
+        last = app["last_deployment"]
+        since = f", {last['action']} by {last['by']} at {last['time']}" if last.get("to") == app["release"] else ""
+        versions = [f"{key.partition('_')[0].capitalize()} {version}" for key, version in app["versions"].items()]
+        yield f"  release      {app['release']}{since}"
+        yield f"  health       {app['health']['said']}"
+        yield f"  runs with    {', '.join(versions) or 'unknown versions'}"
+        yield f"  migrations   {', '.join(app['pending_migrations']) or 'none pending'}"
+    certificate = app.get("certificate", {})
     if "days" in certificate:
         yield f"  certificate  {certificate['left']} left ({certificate['mode']})"
 

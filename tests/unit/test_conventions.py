@@ -14,7 +14,9 @@ from plugins.module_utils import _apps, _wiring
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-NAMES = "backups django_app gunicorn hardening internal_tls nginx_tls pgbouncer postgres redis".split()
+NAMES = (
+    "backups backups_store django_app gunicorn hardening internal_tls nginx_tls pgbouncer postgres redis redis_tunnel"
+).split()
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
@@ -43,7 +45,7 @@ def tasks_in(path: Path) -> list[dict[str, Any]]:
     def collect(tasks: list[dict[str, Any]]) -> None:
         for task in tasks:
             found.append(task)
-            for part in ("block", "rescue", "always"):
+            for part in ("tasks", "block", "rescue", "always"):
                 collect(task.get(part, []))
 
     collect(load(path))
@@ -123,7 +125,8 @@ def test_a_role_speaks_only_of_its_own_variables(role: Path) -> None:
     for path in own_files:
         if path.is_file():
             # A variable in an expression, not a word in a path or a comment.
-            foreign = re.findall(rf"{{[{{%][^}}]*(?<![\w/.'-])_*(?:{others})_[a-z]\w+", path.read_text())
+            own = rf"(?!_*{role.name}_)"
+            foreign = re.findall(rf"{{[{{%][^}}]*(?<![\w/.'-]){own}_*(?:{others})_[a-z]\w+", path.read_text())
             assert not foreign, f"{path}: {foreign}"
 
 
@@ -223,16 +226,30 @@ def test_settings_are_checked_with_the_headers_that_nginx_sends() -> None:
         assert re.search(rf"^proxy_set_header {header} \$", template, re.MULTILINE), header
 
 
+def test_no_list_has_another_order_in_each_run() -> None:
+    """The filter union makes a set of words, whose order is that of the run."""
+    written = [path for folder in ("playbooks", "roles") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert [str(path) for path in written if b"union(" in path.read_bytes()] == []
+
+
 def test_the_site_knows_the_packages_of_all_roles() -> None:
     of_roles = {
         word
         for role in ROLES
-        # What is switched off there must not be installed: its packages act by themselves.
-        if role.name != "hardening"
+        # What is switched off there must not be installed: it acts by itself. The other is on a host of its own.
+        if role.name not in ("hardening", "backups_store")
         for name, value in load(role / "vars/main.yml").items()
         if name in (f"__{role.name}_packages", f"__{role.name}_apt_packages")
         for word in (value if isinstance(value, list) else re.findall(r"'([^']+)'", value))
     }
     of_the_site = load(ROOT / "playbooks/vars/wiring.yml")["__django_role_packages"]
-    assert re.findall(r"'([^']+)'", of_the_site)[0].split() == sorted(of_roles)
+    assert sorted(" ".join(of_the_site.values()).split()) == sorted(of_roles)
     assert len(of_roles) > 10
+
+
+def test_no_playbook_goes_through_the_apps_only_to_skip_them() -> None:
+    """With -v Ansible shows what a loop skips, and apps hold secrets."""
+    tasks = [task for path in sorted((ROOT / "playbooks").glob("*.yml")) for task in tasks_in(path)]
+    loops = [task for task in tasks if re.match(r"{{ __django(\.apps|_chosen)( if .*)? }}\Z", str(task.get("loop")))]
+    assert len(loops) > 4
+    assert [task["name"] for task in loops if "when" in task] == []

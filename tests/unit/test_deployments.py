@@ -106,8 +106,10 @@ path /etc/systemd/system/django-shop-celery.service
 path /etc/systemd/system/multi-user.target.wants/django-shop-clean.service /etc/systemd/system/django-shop-clean.service
 path /etc/systemd/system/timers.target.wants/django-shop-clean.timer /etc/systemd/system/django-shop-clean.timer
 path /etc/systemd/system/django-other-celery.service
-python python3.13
+python 3.13.5
+machine x86_64
 uv /opt/uv/bin/uv
+media /srv/shop/media 999
 account shop:x:999:999::/srv/shop:/usr/sbin/nologin shop redis
 timer clean active enabled
 timer send inactive disabled
@@ -123,9 +125,11 @@ def test_a_look_at_the_server_is_understood() -> None:
         "unfinished": [".C.tar.gz", "C"],
         "timers": ["django-shop-clean.timer"],
         "running_timers": ["clean"],
+        "media": ["/srv/shop/media", "999"],
         "workers": ["django-shop-celery.service", "django-shop-clean.service"],
         "has_uv": True,
-        "python": "python3.13",
+        "python": "3.13.5",
+        "machine": "x86_64",
         "account": "shop:x:999:999::/srv/shop:/usr/sbin/nologin",
         "groups": ["shop", "redis"],
         "served": ["A", "B"],
@@ -135,5 +139,5 @@ def test_a_look_at_the_server_is_understood() -> None:
 
 
 def test_a_bare_server_has_nothing() -> None:
-    seen = on_server(["path /etc/systemd/system", "python ", "uv ", "account  "], "shop")
+    seen = on_server(["path /etc/systemd/system", "python ", "machine ", "uv ", "account  "], "shop")
     assert {key for key, value in seen.items() if value} == set()

@@ -10,6 +10,7 @@ from plugins.module_utils import _report
 
 NOW = 1_800_000_000.0
 WARNED = {"severity": "warning", "reason": "the CA refuses"}
+PLACE = {"host": "site1", "ports": [], "saves": True}
 APP = {"name": "shop", "url": "https://shop.example.com/", "health_path": "", "certificate": {"mode": "acme"}}
 
 
@@ -72,13 +73,28 @@ def looked(**changes: Any) -> dict[str, Any]:
 
 
 def report(settings: dict[str, Any] | None = None, drift: list[str] | None = None, **changes: Any) -> dict[str, Any]:
-    return _report.report("site1", [APP], looked(**changes), {"shop": settings or {}}, drift or [])
+    return _report.report(PLACE, [APP], looked(**changes), {"shop": settings or {}}, drift or [])
 
 
 def test_without_a_comparison_nothing_is_said_of_one() -> None:
-    told = _report.report("site1", [APP], looked(), {}, None)
+    told = _report.report(PLACE, [APP], looked(), {}, None)
     assert told["drift"] is None
     assert "differs from the inventory: unknown" in _report.text(told)[0]
+
+
+def test_what_is_meant_for_other_hosts_may_be_reached_from_there() -> None:
+    database = {"address": "10.0.0.5", "port": 5432, "program": "postgres"}
+    assert ("error", "listens_publicly") in found(report(listeners=[database]))
+    told = _report.report({**PLACE, "ports": [5432]}, [APP], looked(listeners=[database]), {}, [])
+    assert found(told) == []
+
+
+def test_of_a_web_server_only_its_certificates_are_told() -> None:
+    seen = looked(backups={"settings": {}, "runs": {}})
+    seen["apps"]["shop"] = {"certificate": certificate(6)}
+    told = _report.report({**PLACE, "saves": False}, [APP], seen, {}, [])
+    assert found(told) == [("error", "certificate_ends")]
+    assert "release" not in "\n".join(_report.text(told))
 
 
 def found(told: dict[str, Any]) -> list[tuple[str, str]]:

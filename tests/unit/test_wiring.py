@@ -10,7 +10,7 @@ import dj_database_url
 import environ
 import pytest
 
-from plugins.module_utils import _apps, _wiring
+from plugins.module_utils import _apps, _hosts, _wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,8 @@ def worker(**changes: Any) -> dict[str, Any]:
 
 
 def wired(**apps: dict[str, Any]) -> dict[str, Any]:
-    secrets = _wiring.complete_secrets({}, list(apps))
-    return _wiring.wired(_apps.checked(apps), secrets, HOST)
+    secrets = _wiring.new_secrets({}, list(apps))
+    return _wiring.wired(_apps.checked(apps), secrets, HOST, _hosts.alone("server1"))
 
 
 def test_the_example_of_the_readme_is_accepted() -> None:
@@ -46,7 +46,10 @@ def test_the_example_of_the_readme_is_accepted() -> None:
     ("change", "message"),
     [
         ({"domain": ["x.example.com"]}, "django_apps.shop: unknown key 'domain'; did you mean domains?"),
-        ({"colour": "green"}, "django_apps.shop: unknown key 'colour'; allowed are: domains, source, version"),
+        (
+            {"colour": "green"},
+            "django_apps.shop: unknown key 'colour'; allowed are: domains, redirect_domains, path, source",
+        ),
         ({"domains": None}, "django_apps.shop: missing required arguments: domains"),
         ({"domains": []}, "django_apps.shop.domains: give at least one host name"),
         (
@@ -60,6 +63,26 @@ def test_the_example_of_the_readme_is_accepted() -> None:
         ({"settings": "config/settings.py"}, "django_apps.shop.settings: 'config/settings.py' must be a dotted"),
         ({"processes": 0}, "django_apps.shop.processes: must be at least 1, not 0"),
         ({"threads": "many"}, "django_apps.shop: argument 'threads' is of type str"),
+        ({"python": "python3.13"}, "django_apps.shop.python: 'python3.13' must be an absolute path"),
+        (
+            {"package_indexes": ["https://pypi.org/simple/", "u:pw@x"]},
+            "django_apps.shop.package_indexes: entry 2 is no URL",
+        ),
+        (
+            {"packages": ["sentry-sdk", "x @ git+https://token@git.example.com/x.git"]},
+            "django_apps.shop.packages: entry 2 has a login in its URL",
+        ),
+        ({"source_key": "/no/key"}, "django_apps.shop.source_key: there is no file '/no/key' on the control node"),
+        ({"source_key": __file__}, "django_apps.shop.source_key: is for a repository by SSH, such as git@"),
+        (
+            {"files": [{"path": "x/../../y", "template": __file__}]},
+            "django_apps.shop.files: 'x/../../y' must be the path of",
+        ),
+        ({"files": [{"path": "/etc/x", "template": __file__}]}, "django_apps.shop.files: '/etc/x' must be the path of"),
+        (
+            {"files": [{"path": "x", "template": "/no/x.j2"}]},
+            "django_apps.shop.files: there is no file '/no/x.j2' on the",
+        ),
         ({"static_url": "static"}, "django_apps.shop.static_url: must begin and end with /"),
         (
             {"maintenance_page": "/no/page.html"},
@@ -114,9 +137,80 @@ def test_a_name_that_cannot_be_an_account_and_a_database_is_refused(name: str) -
     assert _wiring.problems({name: app()})
 
 
-def test_two_apps_cannot_have_the_same_domain() -> None:
-    found = _wiring.problems({"shop": app(), "blog": app()})
-    assert "django_apps.blog.domains: shop.example.com is already a domain of shop" in found
+def on_one_domain(**blog: Any) -> dict[str, Any]:
+    return {"shop": app(), "blog": app(path="/blog", **blog)}
+
+
+def test_two_apps_cannot_have_the_same_place() -> None:
+    for path in ({}, {"path": "/here"}):
+        found = _wiring.problems({"shop": app(**path), "blog": app(**path)})
+        taken = "django_apps.blog.domains: shop.example.com is already a domain of shop"
+        assert found == [f"{taken}; give one of them a path, such as /blog"]
+
+
+def test_apps_share_a_domain_where_each_has_a_path_of_its_own() -> None:
+    assert _wiring.problems({**on_one_domain(), "wiki": app(path="/blog/wiki"), "other": app(path="/other")}) == []
+
+
+@pytest.mark.parametrize(
+    ("blog", "message"),
+    [
+        ({"domains": ["shop.example.com"]}, "domains: must be the same as for shop, which is on shop.example.com too"),
+        ({"redirect_domains": ["example.net"]}, "redirect_domains: must be the same as for shop"),
+        ({"certificate": {"mode": "acme"}}, "certificate: must be the same as for shop"),
+        ({"hsts_seconds": 60}, "hsts_seconds: must be the same as for shop"),
+        ({"static_url": "/static/"}, "static_url: /static/ is already static_url of shop, on shop.example.com too"),
+        ({"protected_url": "/media/"}, "protected_url: /media/ is already media_url of shop, on"),
+        ({"path": "/static"}, "path: /static/ is already static_url of shop, on shop.example.com too"),
+        ({"media_url": "/blog/static/"}, "media_url: /blog/static/ is already static_url"),
+        ({"health_path": "/static/"}, "health_path: /blog/static/ is already static_url"),
+        (
+            {
+                "extra_servers": [
+                    {"name": "ws", "path": "/ws/", "application": "a:b"},
+                    {"name": "chat", "path": "/ws/", "application": "a:b"},
+                ]
+            },
+            "extra_servers.chat: /blog/ws/ is already extra_servers.ws",
+        ),
+        ({"path": "blog"}, "path: 'blog' must begin with / and not end with it, as /blog does; without it, the app"),
+        ({"path": "/"}, "path: '/' must begin with / and not end with it"),
+        ({"path": "/blog/"}, "path: '/blog/' must begin with / and not end with it"),
+        ({"path": "/../blog"}, "path: '/../blog' must begin with"),
+        ({"path": "/a b"}, "path: '/a b' must begin with"),
+    ],
+)
+def test_what_keeps_apps_from_one_domain_is_named_once(blog: dict[str, Any], message: str) -> None:
+    found = _wiring.problems(on_one_domain(**blog) if "path" not in blog else {"shop": app(), "blog": app(**blog)})
+    assert len(found) == 1, found
+    assert found[0].startswith(f"django_apps.blog.{message}")
+
+
+def test_all_of_an_app_below_a_path_is_there() -> None:
+    sockets = {"name": "ws", "path": "/ws/", "application": "config.asgi:application"}
+    blog = app(path="/blog", extra_servers=[sockets], health_path="/healthz", protected_url="/protected/")
+    result = wired(blog=blog)
+    (site,) = result["nginx_tls_sites"]
+    assert (site["path"], site["static_url"], site["media_url"]) == ("/blog", "/blog/static/", "/blog/media/")
+    assert [route["path"] for route in site["routes"]] == ["/blog/ws/"]
+    assert site["health_path"] == "/blog/healthz"
+    assert site["protected_url"] == "/protected/", "that is what the project says to nginx"
+    (told,) = result["apps"]
+    assert told["url"] == "https://shop.example.com/blog/"
+    names = ("FORCE_SCRIPT_NAME", "STATIC_URL", "MEDIA_URL")
+    assert [told["environment"][name] for name in names] == ["/blog", "/blog/static/", "/blog/media/"]
+    assert (told["probe_path"], told["servers"][-1]["health_path"]) == ("/blog/healthz", "/healthz")
+
+
+def test_an_app_below_a_path_finds_its_static_files_where_it_says() -> None:
+    (site,) = wired(blog=app(path="/blog", static_url="/assets/"))["nginx_tls_sites"]
+    assert site["static_url"] == "/assets/"
+
+
+def test_an_app_at_the_root_of_a_domain_comes_first_whatever_the_order() -> None:
+    sites = wired(blog=app(path="/blog"), shop=app())["nginx_tls_sites"]
+    assert [site["name"] for site in sites] == ["shop", "blog"]
+    assert "FORCE_SCRIPT_NAME" not in wired(shop=app())["apps"][0]["environment"]
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
@@ -155,12 +249,30 @@ def test_no_app_at_all_is_a_mistake(nothing: Any) -> None:
     assert _wiring.problems(nothing) == ["django_apps must be a dictionary with a key for each app"]
 
 
-def test_a_directory_needs_manage_py_where_the_inventory_says(tmp_path: Path) -> None:
-    source = app(source=str(tmp_path), version=None, directory="backend")
-    assert "there is no manage.py in" in _wiring.problems({"shop": source})[0]
+def test_a_directory_is_seen_from_where_the_playbook_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (shop,) = wired(shop=app(source="shop", version=None))["apps"]
+    assert shop["source"] == str(tmp_path / "shop")
+    (shop,) = wired(shop=app())["apps"]
+    assert shop["source"] == "https://git.example.com/shop.git"
+
+
+def test_a_directory_has_manage_py_or_the_settings_where_the_inventory_says(tmp_path: Path) -> None:
+    def problems(directory: str) -> list[str]:
+        return _wiring.problems({"shop": app(source=str(tmp_path), version=None, directory=directory)})
+
     (tmp_path / "backend").mkdir()
+    (tmp_path / "src/config/settings").mkdir(parents=True)
+    assert problems("backend") == [], "the settings may come with a package"
     (tmp_path / "backend/manage.py").touch()
-    assert _wiring.problems({"shop": source}) == []
+    assert problems("backend") == []
+    (tmp_path / "src/config/settings/production.py").touch()
+    assert problems("src") == []
+    assert f"there is neither manage.py nor config.settings.production in {tmp_path};" in problems(".")[0]
+    assert f"in {tmp_path}/back;" in problems("back")[0]
 
 
 def test_two_apps_share_nothing_that_could_be_used_against_the_other() -> None:
@@ -211,12 +323,9 @@ def test_a_limit_is_no_negative_number() -> None:
 
 
 def test_secrets_that_are_given_stay_and_missing_ones_are_long() -> None:
-    given = {"apps": {"shop": {"secret_key": "mine"}}}
-    complete = _wiring.complete_secrets(given, ["shop", "blog"])
-    assert complete["apps"]["shop"]["secret_key"] == "mine"
-    assert min(len(value) for value in complete["apps"]["blog"].values()) >= 40
-    assert _wiring.lacks_secrets(given, ["shop"])
-    assert not _wiring.lacks_secrets(complete, ["shop"])
+    new = _wiring.new_secrets({"apps": {"shop": {"secret_key": "mine"}}}, ["shop", "blog"])
+    assert "secret_key" not in new["apps"]["shop"]
+    assert min(len(value) for value in new["apps"]["blog"].values()) >= 40
 
 
 def test_what_the_user_sets_wins_over_what_is_generated() -> None:
@@ -262,7 +371,8 @@ def test_processes_fit_the_processors_and_the_memory(cpus: int, memory_mb: int, 
 
 
 def test_a_worker_has_a_minute_for_its_task_unless_the_app_says_otherwise() -> None:
-    shop = wired(shop=app(workers=[worker(), worker(name="long", stop_timeout=900)]))["apps"][0]
+    shop = wired(shop=app(workers=[worker(), worker(name="long", stop_timeout=900, once=True)]))["apps"][0]
+    assert not [one for one in shop["workers"] if "once" in one], "the role knows no other hosts"
     assert [(one["stop_timeout"], one["stop_signal"]) for one in shop["workers"]] == [(60, "SIGTERM"), (900, "SIGTERM")]
 
 
@@ -338,17 +448,10 @@ def test_a_misspelt_role_variable_is_found_and_a_stranger_is_left_alone() -> Non
     assert found == ["redis_maxmemroy: the role redis has no such variable; did you mean redis_maxmemory?"]
 
 
-def test_services_of_one_app_on_different_hosts_are_refused_with_a_reason() -> None:
-    assert _wiring.split({"all": ["a", "b"]}) == []
-    assert _wiring.split({"all": ["a", "b"], "app": ["a"], "postgres": ["a"]}) == []
-    assert "group postgres: has b, the apps are on a" in _wiring.split({"all": [], "app": ["a"], "postgres": ["b"]})[0]
-
-
 def test_a_repository_that_cannot_be_read_is_named_with_the_reason() -> None:
-    lookups = [
-        {"app": {"key": "shop", "value": {"source": "https://x/y"}}, "rc": 128, "stderr": "a\nfatal: not found\n"}
-    ]
-    assert _wiring.unreadable(lookups) == ["django_apps.shop.source: git cannot read https://x/y: fatal: not found"]
+    shop, blog = ({"key": name, "value": {"source": f"https://me:secret@x/{name}"}} for name in ("shop", "blog"))
+    answers = [{"app": shop, "stdout": '{"error": "fatal: not found"}'}, {"app": blog, "stdout": "{}"}]
+    assert _wiring.unreadable(answers) == ["django_apps.shop.source: git cannot read https://x/shop: fatal: not found"]
 
 
 SECRETS: dict[str, Any] = {
@@ -377,6 +480,7 @@ def with_app_secret(**changes: Any) -> dict[str, Any]:
             {**SECRETS, "backups_credentials": {"store": {"key": "x"}}},
             "django_secrets.backups_credentials.store: unknown key 'key'",
         ),
+        ({}, {**SECRETS, "backups_store_keys": {"db1": "x"}}, "backups_store_keys.db1: it is no private key"),
         ({}, {**SECRETS, "apps": {"shpo": {}}}, "there is no app 'shpo'; did you mean shop?"),
         ({}, {**SECRETS, "apps": {"shop": "x"}}, "django_secrets.apps.shop: must be a dictionary"),
         ({}, with_app_secret(db_password="x"), "django_secrets.apps.shop: unknown key 'db_password'"),
@@ -407,7 +511,7 @@ def test_credentials_of_repositories_reach_the_backups() -> None:
     given = {**SECRETS, "backups_credentials": {"store": {"access_key": "a", "secret_key": "b"}}}
     assert _wiring.secret_problems({}, given, ["shop"]) == []
     assert _wiring.new_secrets(given, ["shop"]) == {}
-    told = _wiring.wired({}, given, {"cpus": 1, "memory_mb": 1024, "max_connections": 100})
+    told = _wiring.wired({}, given, HOST, _hosts.alone("server1"))
     assert told["backups_credentials"] == [{"name": "store", "access_key": "a", "secret_key": "b"}]
 
 
@@ -416,4 +520,67 @@ def test_only_missing_secrets_are_new() -> None:
     new = _wiring.new_secrets({"apps": {"shop": {"secret_key": "s" * 50}}}, ["shop"])
     names = ["backups_encryption_key", "apps.shop.database_password", "apps.shop.redis_password"]
     assert _wiring.secret_names(new) == names
-    assert _wiring.secret_problems({}, _wiring.complete_secrets(new, ["shop"]), ["shop"]) == []
+    assert _wiring.secret_problems({}, new, ["shop"]) == []
+
+
+def test_a_host_that_saves_to_another_one_gets_a_key_and_keeps_it() -> None:
+    new = _wiring.new_secrets(SECRETS, ["shop"], saved=["web1", "db1"])
+    assert _wiring.secret_names(new) == ["backups_store_keys.web1", "backups_store_keys.db1"]
+    given = {**SECRETS, **new}
+    assert _wiring.secret_problems({}, given, ["shop"]) == []
+    assert _wiring.new_secrets(given, ["shop"], saved=["web1", "db1"]) == {}
+
+
+def test_what_an_app_writes_is_saved_besides_its_uploads() -> None:
+    saved = wired(shop=app())["backups_media"]
+    assert [(each["name"], each["path"], each["account"]) for each in saved] == [
+        ("shop", "/srv/shop/media", "shop"),
+        ("shop-protected", "/srv/shop/protected", "shop"),
+        ("shop-data", "/var/lib/django/shop", "shop"),
+    ]
+
+
+def test_more_servers_of_an_app_change_over_before_the_site_does() -> None:
+    sockets = {"name": "ws", "path": "/ws/", "application": "config.asgi:application"}
+    shop = wired(shop=app(server="wsgi", extra_servers=[sockets]))["apps"][0]
+    assert [(each["name"], each["server"]) for each in shop["servers"]] == [("shop-ws", "asgi"), ("shop", "wsgi")]
+    assert shop["servers"][0]["socket"] == "/run/gunicorn-shop-ws.sock"
+    assert "gunicorn-shop-ws@a.service" in shop["units"]
+    assert "gunicorn>=26.1" in shop["packages"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "ws"}, "ws: path must begin and end with /, as /ws/ does, not 'ws'"),
+        ({"name": "Web Sockets"}, "'Web Sockets' cannot be a name"),
+        ({"application": "config.asgi"}, "ws: application 'config.asgi' must look like"),
+        ({"processes": 0}, "ws: processes must be at least 1, not 0"),
+    ],
+)
+def test_a_mistake_in_one_of_more_servers_is_named(change: dict[str, Any], message: str) -> None:
+    extra = {"name": "ws", "path": "/ws/", "application": "config.asgi:application", **change}
+    found = _wiring.problems({"shop": app(extra_servers=[extra])})
+    assert len(found) == 1
+    assert found[0].startswith(f"django_apps.shop.extra_servers: {message}")
+
+
+def test_files_on_another_server_are_none_of_nginx() -> None:
+    site = wired(shop=app(static_url="https://cdn.example.com/shop/"))["nginx_tls_sites"][0]
+    assert "static_url" not in site
+    assert "static_root" not in site
+    assert site["media_root"] == "/srv/shop/media"
+    assert "media_private" not in wired(shop=app(media_url="https://cdn.example.com/", media_private=["x"]))
+
+
+def test_a_folder_of_the_uploads_is_kept_from_visitors() -> None:
+    assert wired(shop=app(media_private=["invoices"]))["nginx_tls_sites"][0]["media_private"] == ["invoices"]
+    (problem,) = _wiring.problems({"shop": app(media_private=["../invoices"])})
+    assert problem.startswith("django_apps.shop.media_private: '../invoices' must be a folder of the uploads")
+
+
+def test_another_server_of_the_app_gets_the_requests_of_its_path() -> None:
+    sockets = {"name": "ws", "path": "/ws/", "application": "config.asgi:application", "timeout": 3600}
+    site = wired(shop=app(extra_servers=[sockets], protected_url="/protected/"))["nginx_tls_sites"][0]
+    assert site["routes"] == [{"path": "/ws/", "upstream": "/run/gunicorn-shop-ws.sock", "timeout": 3600}]
+    assert site["protected_root"] == "/srv/shop/protected"
