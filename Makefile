@@ -10,7 +10,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help test lint unit settings-check sanity docs docs-check molecule demo demo-clean bench clean
+.PHONY: help test lint unit settings-check sanity docs docs-check molecule projects demo demo-clean bench clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -24,7 +24,7 @@ lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
 	.venv/bin/ruff format --check
 	.venv/bin/mypy plugins molecule/shared tests
 	MYPYPATH=roles/backups/files/backups .venv/bin/mypy --python-version 3.11 roles/backups/files/trial.py roles/backups/files/backups/*.py
-	.venv/bin/mypy --python-version 3.11 roles/hardening/files/look.py
+	MYPYPATH=roles/django_app/files .venv/bin/mypy --python-version 3.11 roles/hardening/files/look.py playbooks/files/read.py
 	MYPYPATH=roles/nginx_tls/files/certificates .venv/bin/mypy --python-version 3.11 roles/nginx_tls/files/certificates/*.py
 	.venv/bin/yamllint --strict .
 	.venv/bin/ansible-lint
@@ -46,6 +46,9 @@ docs-check: .cache/ready
 
 molecule: .cache/ready ## One scenario: make molecule SCENARIO=redis
 	.venv/bin/python tests/scenarios.py $(SCENARIO)
+
+projects: .cache/ready ## Projects of others on test hosts, all or one: make projects PROJECT=wagtail
+	.venv/bin/python tests/projects.py $(PROJECT)
 
 demo: .cache/ready ## A test host with the demo site on it
 	.venv/bin/python tests/demo.py up

@@ -2,7 +2,8 @@
 """Generate the parts of the documentation that stand in a specification already; with --check, only compare.
 
 The variable tables of the roles come from their argument_specs.yml, the table of `django_apps` in README.md from
-plugins/module_utils/_apps.py, the page of the findings from plugins/module_utils/_settings_check/catalogue.py.
+plugins/module_utils/_apps.py, the page of the findings from plugins/module_utils/_settings_check/catalogue.py, the page
+of the projects from tests/projects.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -21,6 +24,30 @@ from plugins.module_utils._apps import OPTIONS  # noqa: E402 (the collection is 
 from plugins.module_utils._settings_check import catalogue  # noqa: E402
 
 TEMPLATE = ROOT / "tests" / "role_readme.md.j2"
+PROJECTS = ROOT / "tests" / "projects"
+RESULTS = PROJECTS / "results.json"
+LANGUAGES = {".yml": "yaml", ".j2": "jinja"}
+PROJECTS_PAGE = """\
+# Projects of others
+
+Generated from `tests/projects`.
+
+Projects that others wrote, deployed as they are: nothing in their source was changed. `make projects` puts each of them
+on a fresh server, from PyPI or as its own tool writes it, and then
+
+* its first page, and all that the page refers to, answer by HTTPS;
+* an account that `createsuperuser` made logs in where the project's admin is;
+* a second run of `site` changes nothing;
+* another version goes online with `deploy`, and whoever was logged in still is;
+* `verify` finds no error.
+
+{rows}
+
+The times are those of a machine with two cores, on which the server itself and other tests run, too. What the findings
+mean is in [findings](findings.md).
+
+Below is what is to be written for each. `source` is a folder with the project or, where the project is a package, with
+nothing but a `requirements.txt`."""
 BEGIN, END = "<!-- django_apps: begin -->\n", "<!-- django_apps: end -->\n"
 
 
@@ -104,20 +131,84 @@ def finding_page() -> str:
 
 
 def finding_docs(check: bool) -> bool:
-    path = ROOT / "docs" / "findings.md"
-    if path.exists() and path.read_text() == finding_page():
+    return generated(ROOT / "docs" / "findings.md", finding_page(), check)
+
+
+def project_names() -> list[str]:
+    return sorted(path.parent.name for path in PROJECTS.glob("*/project.yml"))
+
+
+def project_results() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return {name: found[name] for name in project_names() if name in found}
+
+
+def project_needs(name: str) -> list[str]:
+    """Return the keys with which the project gets more than every app has to have."""
+    inventory = yaml.safe_load((PROJECTS / name / "inventory.yml").read_text())["all"]["vars"]
+    (app,) = inventory["django_apps"].values()
+    least = {"ansible_user", "django_apps", *(key for key, option in OPTIONS.items() if option.get("required"))}
+    return [key for key in [*inventory, *app] if key not in least]
+
+
+def project_row(name: str, row: dict[str, Any]) -> list[str]:
+    found = "; ".join(
+        f"{severity}: {', '.join(f'`{each}`' for each in ids)}"
+        for severity, ids in row["findings"].items()
+        if ids and severity != "notice"
+    )
+    return [
+        f"[{name}](#{name})",
+        ", then ".join(row["versions"]),
+        ", ".join(f"`{key}`" for key in project_needs(name)) or "no more",
+        f"{row['django']}, {row['debian']}",
+        str(row["seconds"]["first"]),
+        str(row["seconds"]["deploy"]),
+        found or "none",
+        str(len(row["findings"]["notice"])),
+    ]
+
+
+def project_section(name: str) -> list[str]:
+    """Show what a user has to write, as it is tested."""
+    folder = PROJECTS / name
+    described = yaml.safe_load((folder / "project.yml").read_text())
+    parts = [f"## {name}", f"{described['kind'][0].upper()}{described['kind'][1:]}."]
+    files = [path for path in sorted(folder.iterdir()) if path.name != "project.yml"]
+    return parts + [
+        f"`{path.name}`:\n\n```{LANGUAGES[path.suffix]}\n{path.read_text().removeprefix('---' + chr(10))}```"
+        for path in files
+    ]
+
+
+def project_page() -> str:
+    times = "first run (s) | new version (s)"
+    head = f"project | versions | needs besides the least | Django, Debian | {times} | errors and warnings | notices"
+    results = project_results()
+    rows = table(head, [project_row(name, row) for name, row in results.items()])
+    sections = [part for name in results for part in project_section(name)]
+    return "\n\n".join([PROJECTS_PAGE.format(rows=rows), *sections]) + "\n"
+
+
+def project_docs(check: bool) -> bool:
+    # What has not been tried is not shown.
+    return not project_results() or generated(ROOT / "docs" / "projects.md", project_page(), check)
+
+
+def generated(path: Path, text: str, check: bool) -> bool:
+    if path.exists() and path.read_text() == text:
         return True
     if check:
-        print("docs/findings.md: out of date; run make docs")
+        print(f"{path.relative_to(ROOT)}: out of date; run make docs")
         return False
     path.parent.mkdir(exist_ok=True)
-    path.write_text(finding_page())
+    path.write_text(text)
     return True
 
 
 def main() -> int:
     check = sys.argv[1:] == ["--check"]
-    results = [readme(check), role_readmes(check), finding_docs(check)]
+    results = [readme(check), role_readmes(check), finding_docs(check), project_docs(check)]
     return 0 if all(results) else 1
 
 
