@@ -10,10 +10,13 @@ report no change. Test hosts disappear with this process, however it ends.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import itertools
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,8 +25,12 @@ LOGS = ROOT / ".cache" / "logs"
 # On two cores: each scenario waits for packages, services and timers for more than half of its time.
 SIDE_BY_SIDE = 3
 LIMIT_SECONDS = 40 * 60
-# Measures what visitors notice; a neighbour would disturb it.
-ALONE = ("deploy",)
+# Of a line in the report: a test that failed prints what a whole playbook said. The logs have all of it.
+LINE = 600
+# By these words one knows the lines that say what failed: a test, a task that changed something again, a task.
+CULPRITS = ("FAILED ", "ERROR tests/", "* ", "fatal: [", "[ERROR]:")
+# Takes the places of two: it measures what visitors notice, which many neighbours would disturb.
+WIDE = "deploy"
 # Runs with the oldest ansible-core that the collection supports; all others with the newest.
 OLDEST = {"bookworm"}
 # What users have: Ansible as it is. All others run with Mitogen, which needs half of the processor's time.
@@ -31,12 +38,14 @@ PLAIN = OLDEST | {"hardening"}
 # By these words one knows the warnings that Mitogen itself causes.
 OF_MITOGEN = ("strategy plugins not included in ansible.builtin", "`_loader` internal attribute")
 # The long ones first, so that the end is not one long scenario alone.
-LONG = ("interrupted", "default", "restore", "bookworm", "security", "django_app", "backups_remote", "backups", "acme")
+LONG = (WIDE, "default", "fleet", "django_app", "restore", "bookworm", "security", "interrupted", "guides", "acme")
+
+places = threading.Semaphore(SIDE_BY_SIDE)
 
 
 def all_scenarios() -> list[str]:
     found = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
-    return [name for name in (*ALONE, *LONG) if name in found] + sorted(found - {*ALONE, *LONG})
+    return [name for name in LONG if name in found] + sorted(found - {*LONG})
 
 
 def environment(scenario: str) -> dict[str, str]:
@@ -69,6 +78,13 @@ def complaints(log: str) -> list[str]:
 
 
 def run(scenario: str) -> tuple[str, float, list[str]]:
+    with contextlib.ExitStack() as taken:
+        for _place in range(2 if scenario == WIDE else 1):
+            taken.enter_context(places)
+        return test(scenario)
+
+
+def test(scenario: str) -> tuple[str, float, list[str]]:
     started = time.monotonic()
     log = LOGS / f"{scenario}.log"
     with log.open("w") as output:
@@ -93,12 +109,17 @@ def run(scenario: str) -> tuple[str, float, list[str]]:
     return scenario, time.monotonic() - started, problems + complaints(text)
 
 
-def report(scenario: str, seconds: float, problems: list[str]) -> bool:
-    """Tell how a scenario went, and whether it failed."""
+def shortened(line: str) -> str:
+    return line if len(line) <= LINE else f"{line[: LINE // 2]} [...] {line[-LINE // 2 :]}"
+
+
+def report(scenario: str, seconds: float, problems: list[str]) -> list[str]:
+    """Tell how a scenario went; return the lines that say what failed."""
     print(f"{scenario:12} {'FAILED' if problems else 'passed'} in {seconds:.0f} s", flush=True)
-    if problems:
-        print("\n".join(f"    {line}" for line in problems), flush=True)
-    return bool(problems)
+    for line in problems:
+        print(f"    {shortened(line)}", flush=True)
+    culprits = [line for line in problems if line.startswith(CULPRITS)]
+    return [f"{scenario}: {shortened(line)}" for line in dict.fromkeys(culprits or problems[:1])]
 
 
 def main() -> int:
@@ -107,13 +128,11 @@ def main() -> int:
     unknown = set(names) - set(all_scenarios())
     if unknown:
         sys.exit(f"no such scenario: {', '.join(unknown)}; there are: {', '.join(all_scenarios())}")
-    failed = 0
-    for side_by_side, chosen in ((1, set(ALONE)), (SIDE_BY_SIDE, set(names) - set(ALONE))):
-        with concurrent.futures.ThreadPoolExecutor(side_by_side) as pool:
-            runs = [pool.submit(run, name) for name in names if name in chosen]
-            for future in concurrent.futures.as_completed(runs):
-                failed += report(*future.result())
-    print(f"scenarios: {len(names) - failed} passed, {failed} failed")
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        ended = concurrent.futures.as_completed([pool.submit(run, name) for name in names])
+        failures = [report(*future.result()) for future in ended]
+    failed = sum(map(bool, failures))
+    print("\n".join([f"scenarios: {len(names) - failed} passed, {failed} failed", *itertools.chain(*failures)]))
     return 1 if failed else 0
 
 

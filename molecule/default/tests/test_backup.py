@@ -54,6 +54,7 @@ def test_a_backup_now_says_what_is_where_and_how_far_back_one_can_go(host: Any) 
     assert [secret[:4] for secret in all_secrets() if secret in done.stdout] == []
 
 
+@pytest.mark.once
 def test_with_check_it_only_says_what_it_would_do(host: Any) -> None:
     host.check_output("touch /run/before")
     done = backup("--check", "--extra-vars", "django_backup_type=full")
@@ -62,6 +63,7 @@ def test_with_check_it_only_says_what_it_would_do(host: Any) -> None:
     assert host.check_output("find /var/lib/backups/*/*.json -newer /run/before") == ""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("asked", "answer"),
     [
@@ -75,6 +77,7 @@ def test_what_it_cannot_do_it_says_before_it_begins(asked: str, answer: str) -> 
     assert answer in said(done)
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("broken")
 def test_a_repository_that_fails_is_named_with_its_reason(host: Any) -> None:
     done = backup()
@@ -86,6 +89,7 @@ def test_a_repository_that_fails_is_named_with_its_reason(host: Any) -> None:
     assert backup().returncode == 0
 
 
+@pytest.mark.once
 def test_a_server_without_backups_is_told_how_to_get_them(host: Any) -> None:
     host.check_output("mv /usr/local/sbin/backups /root/backups")
     try:

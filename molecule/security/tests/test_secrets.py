@@ -105,6 +105,7 @@ def test_the_most_talkative_run_told_nothing() -> None:
     """Neither the first nor the second one, of which both are in the log."""
     log = (EPHEMERAL / "ansible.log").read_text()
     assert "Run PostgreSQL" in log
+    assert "task path: " in log, "it was not talkative"
     assert leaks(log) == []
 
 
@@ -162,6 +163,7 @@ def test_nor_does_a_release_that_cannot_be_imported(tmp_path: Path) -> None:
 def test_after_all_that_the_site_is_as_it_was(host: Any) -> None:
     done = play()
     assert done.returncode == 0, done.stdout[-3000:]
+    assert leaks(done.stdout + done.stderr) == []
     host.check_output("systemctl is-active nginx 'gunicorn-*@?.service'")
 
 
