@@ -479,6 +479,32 @@ def test_of_two_deployments_at_a_time_one_is_refused(host: Any) -> None:
     del host
 
 
+# Ends the run that asks for its process, before the answer.
+KILLS_ITS_RUN = """#!/bin/sh
+if [ "$2" = ppid= ]; then
+    run=$(/usr/bin/ps -o ppid= -p "$4")
+    kill -KILL $run
+    while [ "$(/usr/bin/ps -o ppid= -p "$4")" = "$run" ]; do :; done
+fi
+exec /usr/bin/ps "$@"
+"""
+
+
+def test_a_deployment_that_is_killed_does_not_keep_the_lock_by_what_it_had_begun(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ps").write_text(KILLS_ITS_RUN)
+    (tmp_path / "ps").chmod(0o755)
+    with monkeypatch.context() as context:
+        context.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        with start_deployment() as run:
+            pass
+    assert run.returncode == -signal.SIGKILL
+    done = deploy()
+    assert done.returncode == 0, message(done)
+    del host
+
+
 def test_after_many_deployments_there_are_five_releases(host: Any, traffic: Any) -> None:
     # There have been many by now.
     sizes = []
