@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.yaml import yaml_load
 
 from ..module_utils import _apps, _hosts, _wiring
 
@@ -27,7 +27,7 @@ def wired(
 def role_options(role: str) -> dict[str, Any]:
     """Return the options that the specification of a role of this collection names."""
     specification = Path(__file__).parents[2] / "roles" / role / "meta" / "argument_specs.yml"
-    options: dict[str, Any] = yaml.safe_load(specification.read_text())["argument_specs"]["main"].get("options", {})
+    options: dict[str, Any] = yaml_load(specification.read_text())["argument_specs"]["main"].get("options", {})
     return options
 
 
