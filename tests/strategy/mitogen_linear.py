@@ -13,7 +13,9 @@ import ansible_mitogen.affinity
 import ansible_mitogen.strategy
 from ansible.plugins.strategy import linear
 
-FOUND = list(ansible.collections.list.list_collection_dirs())
+# This one and those that it depends on.
+OURS = ["groundwork.django", "ansible.posix", "community.crypto", "community.general", "community.postgresql"]
+FOUND = list(ansible.collections.list.list_collection_dirs(coll_filter=OURS))
 
 
 def list_collection_dirs(**_filters: Any) -> list[bytes]:

