@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from posixpath import basename
 from typing import Any
 
 Entry = dict[str, Any]
 
-UNITS = PurePosixPath("/etc/systemd/system")
+UNITS = "/etc/systemd/system/"
 
 
 def entries(lines: Iterable[str]) -> list[Entry]:
@@ -62,27 +62,29 @@ def on_server(lines: Iterable[str], app: str) -> dict[str, Any]:
     for line in lines:
         kind, *words = line.split() or [""]
         seen.setdefault(kind, []).append(words)
-    root = PurePosixPath(f"/srv/{app}")
-    links = {PurePosixPath(path): PurePosixPath(*target).name for path, *target in seen.get("path", [])}
-    current = links.get(root / "current", "")
-    finished = sorted(path.parent.name for path in links if path.match(f"{root}/releases/*/.release.json"))
-    begun = {path.name for path in links if path.parent == root / "releases"}
-    units = {path for path in links if path.is_relative_to(UNITS) and path.name.startswith(f"django-{app}-")}
+    root = f"/srv/{app}"
+    releases = f"{root}/releases/"
+    links = {path: basename(target[-1]) if target else "" for path, *target in seen.get("path", [])}
+    current = links.get(f"{root}/current", "")
+    begun = {path.removeprefix(releases) for path in links if path.startswith(releases)}
+    finished = sorted(path.removesuffix("/.release.json") for path in begun if path.endswith("/.release.json"))
+    units = {path.removeprefix(UNITS) for path in links if path.startswith(UNITS)}
+    units = {unit for unit in units if basename(unit).startswith(f"django-{app}-")}
     account, *groups = seen["account"][0] or [""]
     return {
         "exists": root in links,
         "current": current,
-        "next": links.get(root / "next", ""),
+        "next": links.get(f"{root}/next", ""),
         "finished": finished,
-        "unfinished": sorted(begun - {*finished, current}),
-        "timers": sorted(path.name for path in units if path.suffix == ".timer" and path.parent == UNITS),
+        "unfinished": sorted({path for path in begun if "/" not in path} - {*finished, current}),
+        "timers": sorted(unit for unit in units if unit.endswith(".timer") and "/" not in unit),
         "running_timers": [name for name, *state in seen.get("timer", []) if state == ["active", "enabled"]],
+        # What a schedule starts is none, unless it is started at boot still.
         "workers": sorted(
             {
-                path.name
-                for path in units
-                # What a schedule starts is none, unless it is started at boot still.
-                if path.suffix == ".service" and (path.with_suffix(".timer") not in units or path.parent != UNITS)
+                basename(unit)
+                for unit in units
+                if unit.endswith(".service") and ("/" in unit or f"{unit.removesuffix('.service')}.timer" not in units)
             }
         ),
         "has_uv": seen["uv"] != [[]],
