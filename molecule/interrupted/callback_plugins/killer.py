@@ -16,7 +16,7 @@ name: killer
 type: aggregate
 short_description: Kill a run after its first change that no earlier run was killed after
 description: >-
-  The file named by the environment variable KILLER_LIST keeps the names of the tasks. KILLER_SEED chooses a third of
+  The file named by the environment variable KILLER_LIST keeps the names of the tasks. KILLER_SEED chooses a fifth of
   them, and all handlers.
 requirements: [to be enabled]
 """
@@ -31,7 +31,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result: Any) -> None:
         path = Path(os.environ["KILLER_LIST"])
         name = result.task.get_name()
-        chosen = " Re" in name or zlib.crc32(f"{os.environ['KILLER_SEED']} {name}".encode()) % 3 == 0
+        chosen = " Re" in name or zlib.crc32(f"{os.environ['KILLER_SEED']} {name}".encode()) % 5 == 0
         if result.is_changed() and chosen and name not in path.read_text().splitlines():
             with path.open("a") as file:
                 file.write(f"{name}\n")
