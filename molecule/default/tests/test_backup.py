@@ -38,6 +38,16 @@ def broken(host: Any) -> Iterator[None]:
     host.check_output(f"test ! -e {REPOSITORIES}.away || mv {REPOSITORIES}.away {REPOSITORIES}")
 
 
+@pytest.mark.once
+@pytest.mark.usefixtures("broken")
+def test_a_repository_that_fails_is_named_with_its_reason() -> None:
+    done = backup()
+    assert done.returncode != 0
+    assert "The databases are not saved in local: " in said(done)
+    assert "The media are not saved in local: " in said(done)
+    assert not re.search(MOMENT, said(done))
+
+
 def test_a_backup_now_says_what_is_where_and_how_far_back_one_can_go(host: Any) -> None:
     host.check_output("touch /run/before")
     done = backup("--extra-vars", "django_backup_dump=all")
@@ -78,18 +88,6 @@ def test_what_it_cannot_do_it_says_before_it_begins(asked: str, answer: str) -> 
 
 
 @pytest.mark.once
-@pytest.mark.usefixtures("broken")
-def test_a_repository_that_fails_is_named_with_its_reason(host: Any) -> None:
-    done = backup()
-    assert done.returncode != 0
-    assert "The databases are not saved in local: " in said(done)
-    assert "The media are not saved in local: " in said(done)
-    assert not re.search(MOMENT, said(done))
-    host.check_output(f"mv {REPOSITORIES}.away {REPOSITORIES}")
-    assert backup().returncode == 0
-
-
-@pytest.mark.once
 def test_a_server_without_backups_is_told_how_to_get_them(host: Any) -> None:
     host.check_output("mv /usr/local/sbin/backups /root/backups")
     try:
@@ -100,6 +98,7 @@ def test_a_server_without_backups_is_told_how_to_get_them(host: Any) -> None:
     assert "Run groundwork.django.site first" in said(done)
 
 
+@pytest.mark.once
 def test_the_databases_are_saved_before_a_migration_or_it_does_not_take_place(host: Any, broken: None) -> None:
     project = EPHEMERAL / "with_migration"
     shutil.copytree(ROOT / "demo", project, dirs_exist_ok=True)
