@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 from load import Traffic  # shared by the scenarios, not installed
 
 DOMAIN = "guestbook.test"
-# Requests a second. Mostly fewer: what counts there is that none of them fails, not how fast it goes.
+# Requests a second. Mostly few: what counts there is that none of them fails, not how fast it goes.
 BUSY = 200
-CALM = 40
+CALM = 20
 # How many seconds nginx uses a connection to an app, and how many more it keeps it idle.
 KEPT = 4
 APP = "guestbook"
@@ -93,7 +93,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Path:
 @pytest.fixture
 def traffic(host: Any, certificate: Path) -> Callable[..., Traffic]:
     address = host.ansible.get_variables()["ansible_host"]
-    return lambda rate=BUSY: Traffic(DOMAIN, address, certificate, rate)
+    return lambda rate=CALM: Traffic(DOMAIN, address, certificate, rate)
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ def assert_nobody_noticed(visitors: Traffic) -> None:
 def test_new_code_is_online_and_no_request_failed(host: Any, traffic: Any) -> None:
     before = current(host)
     change()
-    with traffic() as visitors:
+    with traffic(BUSY) as visitors:
         time.sleep(5)
         began = time.time()
         done = deploy()
@@ -149,7 +149,7 @@ def test_the_same_version_again_changes_nothing_and_the_retired_instance_stays_d
     change()
     assert deploy().returncode == 0
     process = master(host)
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         assert "changed=0 " in deploy().stdout
         assert "changed=0 " in play("site").stdout
         time.sleep(10)
@@ -174,7 +174,7 @@ def test_new_requirements_and_a_migration_fail_no_request(host: Any, traffic: An
     refused = play("rollback")
     assert refused.returncode != 0
     assert "migrations that the release does not know: guestbook.0100_note" in message(refused)
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         back = play("rollback", "-e", "django_rollback_anyway=true")
         time.sleep(12)
     assert back.returncode == 0, message(back)
@@ -231,7 +231,7 @@ def guest_certificate(host: Any) -> str:
 
 def test_maintenance_begins_and_ends_without_a_deployment(host: Any, traffic: Any) -> None:
     process, records = master(host), record(host)
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         time.sleep(2)
         assert play("maintenance", "-e", "django_maintenance=on").returncode == 0
         begun = time.time()
@@ -328,7 +328,7 @@ def test_a_broken_release_gets_no_visitor(host: Any, traffic: Any, harm: Any, st
     settings: dict[str, Any] = {"gunicorn_start_timeout": 15}
     if "health_path" in harm.__name__:
         settings["gunicorn_health_path"] = "/health/"
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         broken = deploy("-e", json.dumps(settings))
         time.sleep(3)
     assert broken.returncode != 0
@@ -356,7 +356,7 @@ def test_a_source_that_cannot_be_had_is_found_before_the_server_is_touched(
         subprocess.run([*git, *command], check=True)
     subprocess.run([*git, "clone", "--quiet", "--bare", ".", str(EPHEMERAL / "shop.git")], check=False)
     app = {**host.ansible.get_variables()["django_apps"][APP], "source": source, "version": version}
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         refused = deploy("-e", json.dumps({"django_apps": {APP: app}}))
         time.sleep(3)
     assert refused.returncode != 0
@@ -373,7 +373,7 @@ def test_a_migration_that_waits_for_a_lock_gives_up_and_makes_nobody_wait(
     lock = "BEGIN; LOCK guestbook_entry IN ACCESS SHARE MODE; SELECT pg_sleep(600)"
     host.check_output(f"systemd-run --quiet --collect --unit=lock runuser -u postgres -- psql -q {APP} -c '{lock}'")
     try:
-        with traffic(CALM) as visitors:
+        with traffic() as visitors:
             broken = deploy()
     finally:
         end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'guestbook_entry'::regclass"
@@ -395,7 +395,7 @@ def test_after_bad_releases_the_next_good_one_works(host: Any) -> None:
 def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_by_the_next(
     host: Any, traffic: Any
 ) -> None:
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         change()
         began = time.time()
         assert deploy().returncode == 0
@@ -416,7 +416,7 @@ def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_
 def test_a_migration_that_outlives_its_run_is_waited_for(host: Any, traffic: Any, project: Path) -> None:
     slow = ADDS_A_COLUMN.replace("RunSQL(", "RunSQL('SELECT pg_sleep(8)', ''), migrations.RunSQL(")
     (project / "guestbook/migrations/0100_note.py").write_text(slow)
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         with start_deployment() as run:
             while host.run(f"systemctl is-active django-{APP}-manage-migrate.service").rc != 0:
                 assert run.poll() is None
@@ -438,7 +438,7 @@ def test_a_server_comes_back_with_the_release_in_use(host: Any, traffic: Any) ->
     release = current(host)
     for how in ((), ("--power-loss",)):
         reboot(*how)
-        with traffic(CALM) as visitors:
+        with traffic() as visitors:
             time.sleep(10)
         assert_nobody_noticed(visitors)
         assert {answer.release for answer in visitors.answers} - {""} == {release}
@@ -456,7 +456,7 @@ def test_a_server_that_loses_power_during_a_deployment_serves_and_the_next_run_g
         reboot("--power-loss")
         # It would wait for an answer on a connection that nobody remembers.
         os.killpg(run.pid, signal.SIGKILL)
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         done = deploy()
     assert done.returncode == 0, message(done)
     assert_nobody_noticed(visitors)
@@ -508,7 +508,7 @@ def test_a_deployment_that_is_killed_does_not_keep_the_lock_by_what_it_had_begun
 def test_after_many_deployments_there_are_five_releases(host: Any, traffic: Any) -> None:
     # There have been many by now.
     sizes = []
-    with traffic(CALM) as visitors:
+    with traffic() as visitors:
         for _again in range(3):
             change()
             assert deploy().returncode == 0
