@@ -32,5 +32,7 @@ fi
 echo "Setting up $folder with $("$python" --version), once" >&2
 rm -rf "$folder"
 "$python" -m venv "$folder"
-"$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+"$folder/bin/pip" install --quiet --disable-pip-version-check --no-compile -r "$requirements"
+# Ansible compiles what is in collections for itself, each time, and they are most of what there is.
+"$folder/bin/python" -m compileall -qq -j 0 -x /ansible_collections/ "$folder/lib" || true
 cp "$requirements" "$stamp"
