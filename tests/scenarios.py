@@ -38,7 +38,10 @@ PLAIN = OLDEST | {"hardening"}
 # By these words one knows the warnings that Mitogen itself causes.
 OF_MITOGEN = ("strategy plugins not included in ansible.builtin", "`_loader` internal attribute")
 # The long ones first, so that the end is not one long scenario alone.
-LONG = (WIDE, "default", "fleet", "django_app", "restore", "bookworm", "security", "interrupted", "guides", "acme")
+LONG = (
+    *(WIDE, "default", "fleet", "security", "restore", "guides", "backups_remote", "acme", "bookworm", "django_app"),
+    *("backups", "gunicorn", "interrupted", "nginx_tls", "internal_tls", "redis_tunnel", "backups_store", "hardening"),
+)
 
 places = threading.Semaphore(SIDE_BY_SIDE)
 # Who waits for a place is overtaken by none.
