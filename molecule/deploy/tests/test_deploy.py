@@ -399,8 +399,8 @@ def test_a_deployment_that_is_killed_leaves_one_release_serving_and_is_finished_
         change()
         began = time.time()
         assert deploy().returncode == 0
-        moment = (time.time() - began) / 9
-        for number in range(1, 9):
+        moment = (time.time() - began) / 6
+        for number in range(1, 6):
             change()
             with start_deployment() as run:
                 time.sleep(number * moment)

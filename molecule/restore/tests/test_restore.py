@@ -224,7 +224,7 @@ def test_a_server_that_is_gone_comes_back_from_the_store_alone(host: Any) -> Non
     write = "cd / && exec runuser -u postgres -- psql -XAtq shop <<'END'\nINSERT INTO ledger DEFAULT VALUES "
     write += "RETURNING id, extract(epoch FROM clock_timestamp()) \\watch 0.2\nEND"
     writer = subprocess.Popen([*TESTBED, "ssh", BED, "site1", write], stdout=subprocess.PIPE, text=True)
-    time.sleep(100)
+    time.sleep(85)
     lost = time.time()
     subprocess.run([*TESTBED, "reboot", BED, "site1", "--new-disk"], check=True)
     writer.terminate()
