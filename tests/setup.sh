@@ -33,6 +33,7 @@ echo "Setting up $folder with $("$python" --version), once" >&2
 rm -rf "$folder"
 "$python" -m venv "$folder"
 "$folder/bin/pip" install --quiet --disable-pip-version-check --no-compile -r "$requirements"
-# Ansible compiles what is in collections for itself, each time, and they are most of what there is.
+# Ansible compiles what is in collections for itself, each time, and they are most of what there is. Some packages
+# bring templates that are no Python, and are none the worse for it.
 "$folder/bin/python" -m compileall -qq -j 0 -x /ansible_collections/ "$folder/lib" || true
 cp "$requirements" "$stamp"

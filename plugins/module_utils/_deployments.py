@@ -66,8 +66,8 @@ def on_server(lines: Iterable[str], app: str) -> dict[str, Any]:
     releases = f"{root}/releases/"
     links = {path: basename(target[-1]) if target else "" for path, *target in seen.get("path", [])}
     current = links.get(f"{root}/current", "")
-    begun = {path.removeprefix(releases) for path in links if path.startswith(releases)}
-    finished = sorted(path.removesuffix("/.release.json") for path in begun if path.endswith("/.release.json"))
+    below = {path.removeprefix(releases) for path in links if path.startswith(releases)}
+    finished = sorted(path.removesuffix("/.release.json") for path in below if path.endswith("/.release.json"))
     units = {path.removeprefix(UNITS) for path in links if path.startswith(UNITS)}
     units = {unit for unit in units if basename(unit).startswith(f"django-{app}-")}
     account, *groups = seen["account"][0] or [""]
@@ -76,7 +76,7 @@ def on_server(lines: Iterable[str], app: str) -> dict[str, Any]:
         "current": current,
         "next": links.get(f"{root}/next", ""),
         "finished": finished,
-        "unfinished": sorted({path for path in begun if "/" not in path} - {*finished, current}),
+        "unfinished": sorted({path for path in below if "/" not in path} - {*finished, current}),
         "timers": sorted(unit for unit in units if unit.endswith(".timer") and "/" not in unit),
         "running_timers": [name for name, *state in seen.get("timer", []) if state == ["active", "enabled"]],
         # What a schedule starts is none, unless it is started at boot still.

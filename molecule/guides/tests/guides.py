@@ -90,8 +90,7 @@ def together(folder: Path) -> dict[str, Any]:
         name, app = guide.app
         variables = written(guide, folder)
         apps = variables.pop("django_apps")
-        # All of them start on one small server.
-        apps[name] |= {"processes": 2} | {key: app[key] for key in BY_HAND.get(guide.name, ())}
+        apps[name] |= {key: app[key] for key in BY_HAND.get(guide.name, ())}
         for file in apps[name].get("files", []):
             file["template"] = str(folder / guide.name / file["template"])
         found["django_apps"] |= apps
