@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    wheel = max((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    # Debian keeps it beside its Python.
+    places = (Path(ensurepip.__file__).parent / "_bundled", Path(sys.base_prefix, "share/python-wheels"))
+    wheel = max(wheel for place in places for wheel in place.glob("pip-*.whl"))
     sys.path.insert(0, str(wheel))
     from pip._internal.cli.main import main
 

@@ -11,7 +11,7 @@ git -C "$copy" add --all # what git does not know is not tested
 
 # ansible-test fetches pip's installer from a host of its own; ensurepip brings the same pip along.
 shim=$HOME/.ansible/test/cache/get_pip_25_2.py
-if [ ! -e "$shim" ]; then
+if [ ! -e "$shim" ] || grep -q 'Stands in for get-pip.py' "$shim"; then
     mkdir -p "$(dirname "$shim")"
     cp tests/get_pip.py "$shim"
 fi
