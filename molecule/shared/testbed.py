@@ -36,7 +36,8 @@ from typing import Any
 
 STATE = Path("/run/groundwork-testbed")
 CACHE = Path("/var/cache/groundwork-testbed")
-DISKS = Path("/var/tmp/groundwork-testbed")
+# In memory where there is plenty: what a test host writes is gone with it, and then so at once.
+DISKS = Path("/dev/shm" if shutil.disk_usage("/dev/shm").free > 16 * 2**30 else "/var/tmp", "groundwork-testbed")
 TABLE = "groundwork_testbed"
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "nft": "nftables", "ip": "iproute2"}
