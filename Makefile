@@ -16,7 +16,7 @@ help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
 test: .cache/ready ## Everything, as in CI
-	$(MAKE) --jobs=2 --output-sync=target lint unit settings-check docs-check sanity
+	$(MAKE) --jobs=2 --output-sync=target settings-check lint unit docs-check sanity
 	.venv/bin/python tests/scenarios.py
 
 lint: .cache/ready ## ansible-lint, yamllint, ruff, mypy
