@@ -15,8 +15,10 @@ suitable "$python" && echo "$python" && exit
 echo "Fetching the Python of Debian 13, once" >&2
 apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap patchelf >&2
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+archive="deb ${mirror:-http://deb.debian.org/debian} trixie main"
 rm -rf "$tree"
-mmdebstrap --quiet --variant=extract --include=python3-venv trixie "$tree" "deb ${mirror:-http://deb.debian.org/debian} trixie main"
+mkdir -p "$tree"
+mmdebstrap --quiet --variant=extract --include=python3-venv trixie "$tree" "$archive"
 # What Python was told of pip when it was compiled.
 sed -i "s#'/usr/share/python-wheels#'$tree/usr/share/python-wheels#" "$tree"/usr/lib/python3.*/_sysconfigdata_*.py
 libraries=$(dirname "$tree"/usr/lib/*/libc.so.6)
