@@ -105,6 +105,7 @@ def main() -> None:
     try:
         by_hand = floor(bed)
         inventory = demo.write_inventory(bed, "site1", FOLDER)
+        bench_deploy.use_copy(inventory)
         (FOLDER / "django_secrets.yml").unlink(missing_ok=True)
         first, first_result = converge(inventory)
         second, second_result = converge(inventory)

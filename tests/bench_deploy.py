@@ -52,14 +52,18 @@ def latencies(visitors: Traffic, since: float = 0, until: float = float("inf")) 
     return "/".join(f"{1000 * visitors.percentile(share, since, until):.0f}" for share in (0.5, 0.99))
 
 
-def rows(bed: testbed.Bed, host: str, inventory: Path) -> list[tuple[str, str]]:
-    """Deploy each kind of change, first in silence, then among visitors."""
+def use_copy(inventory: Path) -> None:
+    """Let the inventory name a project that can be changed, and allow what only visitors from one address do."""
     project = inventory.parent / "project"
     shutil.rmtree(project, ignore_errors=True)
     shutil.copytree(demo.ROOT / "demo", project)
-    # All visitors come from one address.
     app = f"source: {project}\n        requests_per_second: 0"
     inventory.write_text(inventory.read_text().replace(f"source: {demo.ROOT / 'demo'}", app))
+
+
+def rows(bed: testbed.Bed, host: str, inventory: Path) -> list[tuple[str, str]]:
+    """Deploy each kind of change, first in silence, then among visitors."""
+    project = inventory.parent / "project"
     certificate = inventory.parent / "certificate.pem"
     certificate.write_text(testbed.run(*testbed.ssh_command(bed, host), "cat /etc/nginx/tls/guestbook.crt"))
     found = []
