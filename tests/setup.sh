@@ -4,7 +4,7 @@ set -eu
 folder=$1 requirements=$2
 stamp=$folder/.installed
 
-cmp -s "$requirements" "$stamp" && exit 0
+[ -x "$folder/bin/python" ] && cmp -s "$requirements" "$stamp" && exit 0
 python=$("$(dirname "$0")/python.sh")
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
