@@ -13,7 +13,7 @@ suitable() {
 suitable /usr/bin/python3 && echo /usr/bin/python3 && exit
 suitable "$python" && echo "$python" && exit
 echo "Fetching the Python of Debian 13, once" >&2
-apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap patchelf >&2
+apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap patchelf >/dev/null
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
 archive="deb ${mirror:-http://deb.debian.org/debian} trixie main"
 rm -rf "$tree"
@@ -23,6 +23,7 @@ mmdebstrap --quiet --variant=extract --include=python3-venv trixie "$tree" "$arc
 sed -i "s#'/usr/share/python-wheels#'$tree/usr/share/python-wheels#" "$tree"/usr/lib/python3.*/_sysconfigdata_*.py
 libraries=$(dirname "$tree"/usr/lib/*/libc.so.6)
 loader=$(find "$libraries" -name 'ld-linux-*')
+"$loader" --library-path "$libraries" "$python" -m compileall -qq "$tree/usr/lib"
+# Only now can it be run by itself: where this was interrupted before, it is fetched anew.
 patchelf --set-interpreter "$loader" --force-rpath --set-rpath "$libraries" "$(realpath "$python")"
-"$python" -m compileall -qq -j 0 "$tree/usr/lib"
 echo "$python"
